@@ -31,6 +31,12 @@ pub struct Local<'a> {
 /// Most characters of one field: Joda-Time pads a number to as many digits.
 const WIDTH_MAX: usize = 20;
 
+/// A Wednesday in September.
+const SAMPLE: DateTime = jiff::civil::date(2021, 9, 29).at(23, 59, 59, 999_999_999);
+
+/// Bytes of a directory's name.
+const DIRECTORY_MAX: usize = 255;
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -82,6 +88,44 @@ impl Pattern {
         }
         let text = text.to_owned();
         Ok(Pattern { parts, text })
+    }
+
+    /// One that names directories, of names that stores take. Slashes at its ends do not count.
+    pub fn of_directories(text: &str) -> Result<Pattern, String> {
+        let pattern = Pattern::parse(text.trim_matches('/'))?;
+        let sample = pattern.sample("UTC");
+        if let Some(bad) = ["..", "\\"].into_iter().find(|bad| sample.contains(bad)) {
+            return Err(format!("`{bad}` may not be in it"));
+        }
+        if sample.contains(char::is_control) {
+            return Err("a character in it is none that is printed".to_owned());
+        }
+        for name in sample.split('/') {
+            match name {
+                "" => return Err(format!("a name in it is empty: it gives `{sample}`")),
+                "." => return Err(format!("`.` is no name: it gives `{sample}`")),
+                name if name.len() > DIRECTORY_MAX => {
+                    let long = name.len();
+                    return Err(format!(
+                        "a name in it has {long} bytes, expected at most {DIRECTORY_MAX}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(pattern)
+    }
+
+    /// What it gives for a time whose names are the longest.
+    pub fn sample(&self, zone: &str) -> String {
+        let mut out = String::new();
+        let local = Local {
+            at: SAMPLE,
+            offset_seconds: 3600,
+            zone,
+        };
+        self.write(&mut out, local);
+        out
     }
 
     /// As it was typed.
@@ -242,6 +286,32 @@ mod tests {
             ("'dt'=yyyyMMdd", "dt=20210103"),
         ] {
             assert_eq!(written(pattern), expected, "{pattern}");
+        }
+    }
+
+    /// Also where the name stands between quotes.
+    #[test]
+    fn a_pattern_of_directories_has_no_name_that_a_store_does_not_take() {
+        let long = format!("'{}'yyyy", "x".repeat(252));
+        for (pattern, part) in [
+            ("yyyy//MM", "is empty: it gives `2021//09`"),
+            ("'a/'/MM", "is empty: it gives `a//09`"),
+            ("yyyy'/'", "is empty: it gives `2021/`"),
+            ("'/'yyyy", "is empty"),
+            ("yyyy/./MM", "`.` is no name"),
+            ("yyyy/'.'/MM", "`.` is no name"),
+            ("yyyy/.'.'/MM", "`..` may not"),
+            ("'a\\b'/MM", "`\\` may not"),
+            ("'a\n'MM", "printed"),
+            (&long, "256 bytes"),
+            ("/", "empty"),
+        ] {
+            let told = Pattern::of_directories(pattern).err().unwrap_or_default();
+            assert!(told.contains(part), "{pattern}: {told}");
+        }
+        let most = format!("'{}'yyyy", "x".repeat(251));
+        for pattern in ["/'year'=yyyy/'m'=MM/", "'a/b'/MM", "yyyy.MM", &most] {
+            assert!(Pattern::of_directories(pattern).is_ok(), "{pattern}");
         }
     }
 

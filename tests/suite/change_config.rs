@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use weir::commit::Role;
 use weir::config::{PipelineConfig, from_map};
 use weir::connectors::CATALOG;
 use weir::finding::{Finding, Verdict};
@@ -414,11 +415,65 @@ fn the_page_names_the_keys() {
         "source.bootstrap.servers",
         "sink.table",
         "transforms.*",
-        "sink.partition.*",
+        "sink.partition.field",
+        "sink.partition.by",
+        "sink.format",
+        "sink.tombstones",
         "sink.dedup.key",
         "sink.compression",
         "commit.log.retention",
     ] {
         assert!(page.contains(&format!("`{key}`")), "{key}");
     }
+}
+
+/// Only Parquet is read back.
+#[test]
+fn files_that_a_reader_could_not_read_are_refused_while_it_reads() {
+    let world = written();
+    let json = |more: &[(&str, &str)]| world.raw(&[&[("sink.format", "json")], more].concat());
+    let says = "only Parquet is read back: `processed/processed` reads this zone";
+    refused(&world, &json(&[]), "sink.format", says);
+    // Rows of another table are none of its business.
+    let others = json(&[("sink.table", "others")]);
+    allowed(&world, &others, "sink.format", Verdict::Pass, "json");
+    refused(&world, &json(&[]), "sink.format", says);
+    let file = saved(&world, &world.raw(&[]));
+    let (code, said) = weir(&[
+        "zone",
+        "forget-reader",
+        &file,
+        "processed/processed",
+        "--yes",
+        "--reason",
+        "gone",
+    ]);
+    assert_eq!(code, 0, "{said}");
+    allowed(&world, &json(&[]), "sink.format", Verdict::Pass, "json");
+    allowed(
+        &world,
+        &world.raw(&[]),
+        "sink.format",
+        Verdict::Pass,
+        "parquet",
+    );
+}
+
+/// Records are read by coordinates, not by directories.
+#[test]
+fn directories_of_records_may_change_at_any_time() {
+    let world = written();
+    world.produce([(0, &b"b"[..])].into_iter());
+    let by = world.raw(&[
+        ("sink.partition.by", "partition"),
+        ("sink.file.names", "offsets"),
+        ("sink.tombstones", "drop"),
+    ]);
+    start(&world, &by).unwrap();
+    let processed = world.processed("processed", &[]);
+    start(&world, &processed).unwrap();
+    let log = world.log(&processed.home.zone, "processed");
+    let live = log.state().live.values();
+    let rows = live.filter(|live| live.file.role == Role::Rows);
+    assert_eq!(rows.map(|live| live.file.rows).sum::<u64>(), 2);
 }

@@ -279,3 +279,90 @@ fn a_converter_that_was_the_workers_is_read_or_assumed() {
     assert_ne!(said.code, Some(0));
     assert!(said.err.contains("value.converter"), "{}", said.err);
 }
+
+/// Aiven's templates: what stands before the topic is the root, times and the partition lie below it, and what has no place is refused.
+#[test]
+fn directories_of_aivens_templates_keep_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("a.properties");
+    let converted = |template: &str| {
+        let text = format!(
+            "name=n\nconnector.class=io.aiven.kafka.connect.s3.AivenKafkaConnectS3SinkConnector\ntopics=t\naws.s3.bucket.name=raw\naws.s3.region=eu-central-1\nkey.converter=org.apache.kafka.connect.storage.StringConverter\nvalue.converter=org.apache.kafka.connect.storage.StringConverter\nfile.name.template={template}\n"
+        );
+        fs::write(&config, text).unwrap();
+        Said::of(&weir(&["config", "convert", config.to_str().unwrap()]))
+    };
+    for (template, url, by, path) in [
+        (
+            "{{topic}}-{{partition}}-{{start_offset}}",
+            "s3://raw",
+            "none",
+            "",
+        ),
+        (
+            "{{timestamp:unit=yyyy}}/{{topic}}/{{partition}}-{{start_offset}}",
+            "s3://raw",
+            "ingestion",
+            "yyyy",
+        ),
+        (
+            "{{timestamp:unit=yyyy}}/{{topic}}/{{timestamp:unit=MM}}/f",
+            "s3://raw",
+            "ingestion",
+            "yyyy/MM",
+        ),
+        (
+            "a/b//{{topic}}/v1/y={{timestamp:unit=yyyy}}/{{timestamp:unit=MM}}-x/f",
+            "s3://raw/a/b",
+            "ingestion",
+            "'v1'/'y='yyyy/MM'-x'",
+        ),
+        (
+            "raw/{{topic}}/partition={{partition}}/{{start_offset}}",
+            "s3://raw/raw",
+            "partition",
+            "",
+        ),
+        ("{{topic}}/{{partition}}/f", "s3://raw", "partition", ""),
+    ] {
+        let said = converted(template);
+        assert_eq!(said.code, Some(0), "{template}: {}", said.err);
+        for (key, value) in [("url", url), ("partition.by", by), ("partition.path", path)] {
+            let line = format!("{key} = \"{value}\"");
+            let there = said.out.contains(&line);
+            assert_eq!(
+                there,
+                !value.is_empty(),
+                "{template}: {line} in {}",
+                said.out
+            );
+        }
+    }
+    for (template, part) in [
+        (
+            "{{topic}}/raw/{{partition}}-{{start_offset}}",
+            "`raw` below the topic",
+        ),
+        (
+            "{{topic}}/p{{partition}}/f",
+            "`p{{partition}}` below the topic",
+        ),
+        (
+            "x-{{topic}}/f",
+            "`x-{{topic}}` is more than the topic's name",
+        ),
+        ("{{topic}}/{{topic}}/f", "two directories"),
+        (
+            "{{topic}}/{{timestamp:unit=yyyy}}/{{partition}}/f",
+            "not of both",
+        ),
+        (
+            "{{topic}}/../{{timestamp:unit=yyyy}}/f",
+            "`..` may not be in it",
+        ),
+    ] {
+        let said = converted(template);
+        assert_ne!(said.code, Some(0), "{template}: {}", said.out);
+        assert!(said.err.contains(part), "{template}: {}", said.err);
+    }
+}

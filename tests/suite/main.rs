@@ -91,6 +91,7 @@ mod names;
 mod object_servers;
 mod old_zone;
 mod other_files;
+mod other_files_kill;
 mod pages;
 mod papers;
 mod planted;

@@ -1,14 +1,16 @@
 //! Files that are no Parquet, and directories by times, columns and partitions: what other programs read of them, and what the log
 //! says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 use weir::commit::Role;
+use weir::kafka::{KafkaProps, Outgoing, Producer};
 
-use crate::brokers::{duckdb_query, files};
+use crate::brokers::{DEADLINE, duckdb_query, files};
 use crate::clients::python;
 use crate::lake::Lake;
 use crate::world::open_log;
@@ -296,6 +298,14 @@ fn what_is_not_read_back_is_refused_by_name() {
     for part in ["Parquet", "sink.format"] {
         assert!(said.err.contains(part), "{part}: {}", said.err);
     }
+    for (set, key) in [
+        ("sink.format=json", "sink.format"),
+        ("sink.partition.by=partition", "sink.partition.by"),
+    ] {
+        let said = lake.weir(&["check", "processed.toml", "--set", set]);
+        let part = format!("`{key}`: it is for rows of records");
+        assert!(said.err.contains(&part), "{set}: {}", said.err);
+    }
     let both = lake.weir(&[
         "check",
         "raw.toml",
@@ -325,6 +335,38 @@ fn what_is_not_read_back_is_refused_by_name() {
         (&["sink.compression=lz4"], "none, gzip or zstd"),
         (&["sink.compact.every=1h"], "`sink.compact.every`"),
         (&["sink.file.extension=x.parquet"], "ends with `parquet`"),
+        (
+            &["sink.format=bytes", "sink.file.separator=a\\q"],
+            "`\\q` means nothing",
+        ),
+        (
+            &["sink.format=csv", "sink.file.delimiter=ab"],
+            "one ASCII character",
+        ),
+        (
+            &["sink.compact.every=1h", "sink.file.names=offsets"],
+            "a file with offsets in its name stays",
+        ),
+        (
+            &[
+                "sink.partition.by=time",
+                "sink.partition.columns=day",
+                "sink.partition.unit=weeks",
+            ],
+            "`sink.partition.unit`: found `weeks`",
+        ),
+        (
+            &[
+                "sink.format=json",
+                "sink.file.column=id",
+                "sink.file.system=false",
+            ],
+            "a line is one value",
+        ),
+        (
+            &["sink.format=json", "sink.columns.id.bloom=true"],
+            "`sink.columns.id.bloom` is for sink.format parquet",
+        ),
         (&["sink.file.text=json"], "`sink.file.column`"),
         (&["sink.partition.by=time"], "one column"),
         (
@@ -355,4 +397,238 @@ fn what_is_not_read_back_is_refused_by_name() {
         assert_ne!(said.code, Some(0), "{set:?}");
         assert!(said.err.contains(part), "{set:?}: {}", said.err);
     }
+}
+
+/// How many letters `dlq ls` counts.
+fn refused(listed: &str) -> Option<&str> {
+    let line = listed.lines().find(|line| line.contains("no_directory"))?;
+    line.split_whitespace().next_back()
+}
+
+/// What is found out only when a file gets its name would be found out after its commit, and for good.
+#[test]
+fn a_directory_that_no_store_takes_is_a_dead_letter_before_the_commit() {
+    let lake = Lake::new("columns = [\"id\", \"n\"]\ntypes.n = \"long\"");
+    let row = |id: &str, n: usize| format!(r#"{{"id": "{id}", "n": {n}}}"#);
+    let most = "x".repeat(255 - "id=".len());
+    let (long, escaped) = ("x".repeat(300), "/:?=".repeat(23));
+    for (n, id) in ["a", &most, &long, &escaped].into_iter().enumerate() {
+        lake.send(&[&row(id, n)]);
+    }
+    let by = ["sink.partition.by=columns", "sink.partition.columns=id"];
+    let json = [by[0], by[1], "sink.format=json", "sink.file.names=offsets"];
+    for (zone, ending, set) in [("by", ".parquet", &by[..]), ("json", ".json", &json[..])] {
+        written(&lake, zone, ending, set);
+        let expected = ["id=a".to_owned(), format!("id={most}")];
+        assert_eq!(directories(&lake, zone, ending), BTreeSet::from(expected));
+        let letters = lake.weir(&["dlq", "ls", &format!("file:{zone}")]);
+        assert_eq!(refused(&letters.out), Some("2"), "{}", letters.out);
+    }
+    // It goes on.
+    lake.send(&[&row("b", 4)]);
+    written(&lake, "by", ".parquet", &by);
+    assert!(directories(&lake, "by", ".parquet").contains("id=b"));
+
+    // A path may be longer than any store takes although each name in it is short. Values are as they come here, and `/` begins
+    // another directory.
+    let deep = "d/".repeat(2_500);
+    lake.send(&[&row(&deep, 5)]);
+    let plain = [by[0], by[1], "sink.partition.escape=false"];
+    written(&lake, "plain", ".parquet", &plain);
+    let letters = lake.weir(&["dlq", "ls", "file:plain"]);
+    assert_eq!(refused(&letters.out), Some("2"), "{}", letters.out);
+}
+
+/// The log takes no path with two dots together (V4), and readers skip names that begin with one.
+#[test]
+fn topics_with_dots_are_written_and_names_that_are_too_long_are_refused_by_name() {
+    let lake = filled();
+    let props = KafkaProps::new(lake.broker.bootstrap(), "test", &BTreeMap::new()).unwrap();
+    let producer = Producer::open(&props).unwrap();
+    for topic in ["a..b", ".x"] {
+        lake.broker.create_topic(topic, 1).unwrap();
+        let value = Some(&br#"{"id": "1"}"#[..]);
+        let out = Outgoing {
+            value,
+            partition: Some(0),
+            ..Outgoing::default()
+        };
+        producer.send(topic, out).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    let set = [
+        "source.topics=a..b,.x",
+        "sink.table=orders",
+        "sink.file.names=offsets",
+        "sink.partition.by=columns",
+        "sink.partition.columns=_topic",
+    ];
+    let found = written(&lake, "dots", ".parquet", &set);
+    let tails: BTreeSet<String> = found
+        .iter()
+        .map(|file| {
+            let below = file.strip_prefix(lake.path("dots/orders")).unwrap();
+            let (dir, name) = below.to_str().unwrap().split_once('/').unwrap();
+            format!("{dir} {}", name.split_once('.').unwrap().1)
+        })
+        .collect();
+    let expected = [
+        "_topic=.x %2Ex+0+0000000000.parquet",
+        "_topic=a%2E%2Eb a%2E%2Eb+0+0000000000.parquet",
+    ];
+    assert_eq!(tails, BTreeSet::from(expected.map(str::to_owned)));
+
+    let long = format!("source.topics={}", "t".repeat(210));
+    for (set, part) in [
+        (&["source.topics=a..b"][..], "no path with `..`"),
+        (&["sink.table=a..b"], "without two dots together"),
+        (
+            &[long.as_str(), "sink.file.names=offsets"],
+            "`sink.file.names`: a name has at most 255 bytes",
+        ),
+        (
+            &["sink.format=json", "sink.file.extension=a..b"],
+            "`sink.file.extension`",
+        ),
+        (
+            &[
+                "sink.url=hdfs://nn:8020/lake",
+                "sink.partition.by=record",
+                "sink.partition.path=HH:mm",
+            ],
+            "HDFS takes no `:` in a name, and it gives `23:59`",
+        ),
+        (
+            &["sink.partition.by=record", "sink.partition.path='a/'/MM"],
+            "is empty: it gives `a//09`",
+        ),
+        (
+            &["sink.format=json", "sink.compression=zstd-22"],
+            "an open file of this level takes",
+        ),
+    ] {
+        let mut args = vec!["check", "raw.toml", "--no-plugins"];
+        for one in set {
+            args.extend(["--set", one]);
+        }
+        let said = lake.weir(&args);
+        assert_ne!(said.code, Some(0), "{set:?}");
+        assert!(said.err.contains(part), "{set:?}: {}", said.err);
+    }
+}
+
+/// Names of columns that Avro does not allow, on every level; and two that would be one.
+#[test]
+fn avro_has_names_that_it_allows_and_each_only_once() {
+    let lake = Lake::new(
+        "columns = [\"order-id\", \"größe\", \"1st\", \"_tags\"]\ntypes.\"order-id\" = \"long\"",
+    );
+    lake.send(&[r#"{"order-id": 7, "größe": "xl", "1st": "a", "_tags": "t"}"#]);
+    let set = ["sink.format=avro", "sink.file.system=false"];
+    let file = written(&lake, "names", ".avro", &set).remove(0);
+    let header = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+    let names = ["order_id", "gr__e", "_1st", "_tags"];
+    for name in names {
+        let part = format!("\"name\":\"{name}\"");
+        assert!(header.contains(&part), "{name}: {header}");
+    }
+    const AVRO: &str = "
+import json, sys, fastavro
+print(json.dumps([list(r.items()) for r in fastavro.reader(open(sys.argv[1], 'rb'))]))";
+    if let Some(python) = python("files") {
+        let expected = serde_json::json!([[
+            ["order_id", 7],
+            ["gr__e", "xl"],
+            ["_1st", "a"],
+            ["_tags", "t"]
+        ]]);
+        assert_eq!(script(&python, AVRO, &file), expected);
+    }
+    // Known at the check, and a start says the same.
+    lake.raw("columns = [\"order-id\", \"order_id\"]");
+    let twice = "columns `order-id` and `order_id` would both be `order_id` in Avro";
+    for said in [
+        lake.weir(&["check", "raw.toml", "--set", "sink.format=avro"]),
+        lake.raw_into("twice", &["sink.format=avro"]),
+    ] {
+        assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+        assert!(said.err.contains(twice), "{}", said.err);
+    }
+    let said = lake.weir(&["check", "raw.toml", "--set", "sink.format=json"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let set = ["--set", "sink.format=json", "--set", "sink.file.column=no"];
+    let said = lake.weir(&[&["check", "raw.toml"][..], &set].concat());
+    assert!(said.err.contains("names `no`"), "{}", said.err);
+}
+
+/// Readers skip empty lines.
+#[test]
+fn a_null_alone_in_its_line_of_csv_is_still_a_row() {
+    let lake = Lake::new("columns = [\"id\"]");
+    lake.send(&[r#"{"id": "a"}"#, r#"{"id": null}"#, r#"{"id": ""}"#]);
+    let set = ["sink.format=csv", "sink.file.system=false"];
+    let file = written(&lake, "zone", ".csv", &set).remove(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "id\na\n\"\"\n\"\"\n");
+    let sql = format!(
+        "select count(*) c from read_csv('{}', header=true)",
+        file.display()
+    );
+    if let Some(rows) = duckdb_query(&sql) {
+        assert_eq!(rows.unwrap()[0]["c"].to_string(), "3");
+    }
+    // Beside others null is nothing.
+    let file = written(&lake, "more", ".csv", &["sink.format=csv"]).remove(0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("\n,orders,0,1,") && text.contains("\n\"\",orders,0,2,"),
+        "{text}"
+    );
+}
+
+/// What a rewind takes back it cannot cut: each file has rows of one partition, so whole files go and come again.
+#[test]
+fn a_partition_of_json_goes_back_alone_and_its_rows_come_again_once() {
+    let lake = Lake::new("columns = [\"id\"]");
+    lake.broker.create_topic("two", 2).unwrap();
+    let props = KafkaProps::new(lake.broker.bootstrap(), "test", &BTreeMap::new()).unwrap();
+    let producer = Producer::open(&props).unwrap();
+    for n in 0..20 {
+        let value = format!(r#"{{"id": "{n}"}}"#);
+        let out = Outgoing {
+            value: Some(value.as_bytes()),
+            partition: Some(n % 2),
+            ..Outgoing::default()
+        };
+        producer.send("two", out).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    let raw = fs::read_to_string(lake.path("raw.toml")).unwrap();
+    let sink = "[sink]\nformat = \"csv\"\nfile.header = false\ntable = \"orders\"\npartition.by = \"none\"\n";
+    let raw = raw
+        .replace("[\"orders\"]", "[\"two\"]")
+        .replace("[sink]\n", sink);
+    fs::write(lake.path("raw.toml"), raw).unwrap();
+    let lines = || {
+        let found = written(&lake, "zone", ".csv", &[]);
+        let texts = found.iter().map(|file| fs::read_to_string(file).unwrap());
+        let texts: Vec<String> = texts.collect();
+        let mut lines: Vec<String> = texts
+            .iter()
+            .flat_map(|t| t.lines())
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    let before = lines();
+    assert_eq!(before.len(), 20, "{before:?}");
+    let log = open_log(&lake.path("zone"), "raw", "zone")
+        .unwrap()
+        .unwrap();
+    let live = log.state().live.values();
+    let partitions: Vec<usize> = live.map(|live| live.file.ranges.len()).collect();
+    assert_eq!(partitions, [1, 1]);
+    let said = lake.weir(&["pipeline", "rewind", "raw.toml", "two/0=start"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert_eq!(lines(), before);
 }

@@ -190,6 +190,20 @@ impl State {
         tables
     }
 
+    /// The readers of one of these tables, as far as it is known which they read.
+    pub fn readers_of(&self, tables: &BTreeSet<String>) -> Vec<&str> {
+        let of = self.tables_of_readers();
+        let reads = |name: &&str| {
+            let known = of.get(name);
+            known.is_none_or(|known| known.iter().any(|table| tables.contains(*table)))
+        };
+        self.readers
+            .keys()
+            .map(String::as_str)
+            .filter(reads)
+            .collect()
+    }
+
     /// Whether a file has its final name, or gets it: it is live, or has expired and is not to be deleted yet.
     pub(super) fn has_name(&self, id: &str) -> bool {
         self.live.contains_key(id) || self.leaving.contains_key(id)

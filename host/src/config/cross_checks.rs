@@ -113,6 +113,15 @@ fn tables(checker: &mut Checker<'_>) {
             .problem("sink.table", problem::BAD_NAME, message)
             .hint = Some("give the table a name of its own: sink.table = \"…\"".to_owned());
     }
+    if let Some(topic) = rows.iter().find(|name| name.contains("..")) {
+        let shown = checker.shown(topics_key, topic);
+        let message = format!(
+            "`sink.table`: the log takes no path with `..`, and the topic's name is `{shown}`"
+        );
+        checker
+            .problem("sink.table", problem::BAD_NAME, message)
+            .hint = Some("give the table a name of its own: sink.table = \"…\"".to_owned());
+    }
     let Some(letters) = checker.text("errors.dlq.table") else {
         return;
     };

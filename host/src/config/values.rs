@@ -46,7 +46,14 @@ fn named(text: &str, what: &str, max: usize) -> Parsed<String> {
 }
 
 pub(super) fn table(text: &str) -> Parsed<String> {
-    named(text, "a table's name", NAME_MAX)
+    // The log takes no path with it.
+    match text.contains("..") {
+        true => Err(refuse(
+            problem::BAD_NAME,
+            "a table's name without two dots together",
+        )),
+        false => named(text, "a table's name", NAME_MAX),
+    }
 }
 
 /// Kafka's own rule.

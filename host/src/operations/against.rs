@@ -16,6 +16,7 @@ use crate::store::{self, Store};
 
 const LOG: &str = "log";
 const TABLE: &str = "sink.table";
+const FORMAT: &str = "sink.format";
 const TOPICS: &str = "source.topics";
 const RULES: &str = "transforms";
 /// Who asks, if rules are compared; nothing is written.
@@ -66,6 +67,10 @@ fn compare(
         Source::Records(_) => {
             found.push(topics(config, state));
             found.push(tables(config, state));
+            found.push(match pipeline::readers_take_format(config, state) {
+                Ok(()) => Finding::pass(FORMAT, None, config.sink.files_of_rows().word()),
+                Err(error) => Finding::failed(FORMAT, None, &error),
+            });
             found.push(rules(config, clock, state));
         }
         Source::Zone(source) => {

@@ -39,7 +39,7 @@ pub use report::{Ending, Left, Report, Rest, Shown, Stages};
 pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
-pub use start::keep;
+pub use start::{keep, readers_take_format};
 pub use stop::Stop;
 
 use crate::backoff::Backoff;

@@ -144,6 +144,7 @@ fn open_log(
         parts.keep(&host.plugins)?;
     }
     let (store, mut log) = open_zone(host, config, &tables, &begun)?;
+    readers_take_format(config, log.state())?;
     let built = rules::at_start(host, config, &mut log, declared)?;
     Ok((store, log, built))
 }
@@ -175,6 +176,35 @@ fn tables(config: &PipelineConfig, topics: &[TopicInfo]) -> Result<BTreeSet<Stri
             .hint("set errors.dlq.table to a name that no topic has, or let source.subscribe.pattern leave this one out"));
     }
     Ok(config.tables_of(&names))
+}
+
+/// Refuses files that a pipeline which reads this zone could not read.
+pub fn readers_take_format(config: &PipelineConfig, state: &commit::State) -> Result<()> {
+    let format = config.sink.files_of_rows();
+    if format.is_parquet() || state.readers.is_empty() {
+        return Ok(());
+    }
+    let there = state.splits.values().map(|split| split.topic.as_str());
+    let topics: Vec<&str> = config.topics().into_iter().chain(there).collect();
+    let readers = state.readers_of(&config.sink.tables(&topics));
+    let Some(first) = readers.first() else {
+        return Ok(());
+    };
+    let message = format!(
+        "`sink.format` is {}, and only Parquet is read back: {} reads this zone",
+        format.word(),
+        quoted(&readers)
+    );
+    Err(Error::new(Kind::ConfigInvalid, OP, message)
+        .with("readers", readers.join(","))
+        .hint(format!(
+            "write other files with a pipeline of another name and sink.table; or, if it reads no more: weir zone forget-reader CONFIG {first}"
+        )))
+}
+
+fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 /// What a sink says while it waits.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::path_limits::PathLimits;
 use super::{
     Completed, Created, Found, Input, Inputs, Listed, Moved, Renamed, Renames, StagedWriter, Store,
     Upload, Uploads, Way,
@@ -525,6 +526,10 @@ impl Store for FaultStore {
 
     fn url(&self) -> &str {
         self.process.inner.url()
+    }
+
+    fn path_limits(&self) -> PathLimits {
+        self.process.inner.path_limits()
     }
 
     fn way(&self) -> Way<'_> {

@@ -21,6 +21,7 @@ mod hdfs;
 mod input;
 mod memory;
 mod objects;
+mod path_limits;
 mod pieces;
 mod place;
 mod probe;
@@ -41,6 +42,7 @@ pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use input::{Found, Input, Inputs, Moved};
 pub use memory::{OpenUpload, open_uploads};
+pub use path_limits::{NAME_MAX, PathLimits};
 pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
 pub use probe::{is_left_by_probe, probe, probe_steps};
 pub use rename::{Renamed, Renames, StagedWriter};
@@ -117,6 +119,10 @@ pub trait Store: Send + Sync + Debug {
         Ok(None)
     }
     fn url(&self) -> &str;
+    /// Which paths it takes, without asking it.
+    fn path_limits(&self) -> PathLimits {
+        PathLimits::below("", path_limits::KEY_MAX)
+    }
     fn way(&self) -> Way<'_>;
     /// Shortest time between two requests that only look for news from others. Not zero where each request costs money.
     fn news_every(&self) -> Duration {

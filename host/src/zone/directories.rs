@@ -4,7 +4,7 @@
 //! Directories of times are those that Kafka Connect's TimeBasedPartitioner names: the local time is rounded down to the duration
 //! (toward zero before 1970), taken back to UTC, and written by the pattern.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -16,7 +16,7 @@ use jiff::civil::Date;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::TimeZone;
 
-use super::layout::{Partition, escape};
+use super::layout::{Partition, escape, no_parent, unfit};
 use crate::chain::{Applied, Column, Reason};
 use crate::config::{Directories, TimeDirectories, TimeOf, TimeUnit};
 use crate::error::{Error, Kind, Result};
@@ -25,6 +25,7 @@ use crate::joda::Local;
 use crate::json::Json;
 use crate::record::Batch;
 use crate::sink::json;
+use crate::store::PathLimits;
 
 /// Why a row has no directory.
 const NO_PLACE: &str = "no_directory";
@@ -34,6 +35,9 @@ const KNOWN_MAX: usize = 4096;
 
 const MINUTE_MS: i64 = 60_000;
 
+/// 1972-01-08: since then the offset of each zone is whole minutes. Liberia's was the last with seconds.
+const WHOLE_MINUTES_MS: i64 = 737 * 24 * 60 * MINUTE_MS;
+
 /// The directories of a batch's rows.
 #[derive(Debug, Default)]
 pub struct Placed {
@@ -42,6 +46,8 @@ pub struct Placed {
     pub of_row: Vec<u32>,
     /// Ascending.
     pub refused: Vec<(usize, Reason)>,
+    /// Where in `names` each is.
+    at: HashMap<Arc<str>, u32>,
 }
 
 /// Names directories. Keeps the names of times, which follow each other.
@@ -50,13 +56,50 @@ pub struct Placing {
     how: Directories,
     /// A column with the whole value as JSON, in which fields are looked for that no column has.
     json: Option<String>,
+    /// Of the store.
+    limits: PathLimits,
     known: HashMap<i64, Option<Arc<str>>>,
 }
 
 impl Placing {
-    pub fn new(how: Directories, json: Option<String>) -> Placing {
-        let known = HashMap::new();
-        Placing { how, json, known }
+    pub fn new(how: Directories, json: Option<String>, limits: PathLimits) -> Placing {
+        Placing {
+            how,
+            json,
+            limits,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Refuses the rows whose directory is one in which no file could get its name. `path` is that of a file in a directory; where
+    /// even the table's own takes none, or no row can have another directory, the file is refused when it is begun.
+    pub fn refuse_unfit(&self, placed: &mut Placed, path: impl Fn(&str) -> String) {
+        let field = match &self.how {
+            Directories::Columns { names, .. } => names.first(),
+            Directories::Time(by) => match &by.of {
+                TimeOf::Column { name, .. } => Some(name),
+                TimeOf::Record => None,
+                TimeOf::Clock => return,
+            },
+            _ => return,
+        };
+        if unfit(&self.limits, &path("")).is_some() {
+            return;
+        }
+        let why = |name: &Arc<str>| unfit(&self.limits, &path(name));
+        let whys: Vec<Option<String>> = placed.names.iter().map(why).collect();
+        if whys.iter().all(Option::is_none) {
+            return;
+        }
+        let gone: BTreeSet<usize> = placed.refused.iter().map(|(row, _)| *row).collect();
+        for (row, at) in placed.of_row.iter().enumerate() {
+            let why = whys.get(*at as usize).and_then(Option::as_ref);
+            if let Some(why) = why.filter(|_| !gone.contains(&row)) {
+                let message = format!("no file can be in its directory: {why}");
+                placed.refused.push((row, no_place(field, message)));
+            }
+        }
+        placed.refused.sort_by_key(|(row, _)| *row);
     }
 
     /// `None`: the directories are by the time of ingestion, as `layout` has them. `now`: microseconds since 1970 UTC.
@@ -110,7 +153,7 @@ impl Placing {
                 self.named(by, micros).ok_or_else(outside)
             });
             match named {
-                Ok(name) => placed.push(name),
+                Ok(name) => placed.push(&name),
                 Err(message) => placed.refuse(row, field, message),
             }
         }
@@ -121,8 +164,7 @@ impl Placing {
     fn named(&mut self, by: &TimeDirectories, micros: i64) -> Option<Arc<str>> {
         let ms = micros.div_euclid(1000);
         let fine = by.floor.is_some_and(|floor| millis(floor) % MINUTE_MS != 0);
-        // Offsets of zones before 1900 had seconds; their minutes are not whole either.
-        let key = match fine || by.path.has_seconds() || ms < 0 {
+        let key = match fine || by.path.has_seconds() || ms < WHOLE_MINUTES_MS {
             true => return name_of(by, ms).map(Arc::from),
             false => ms.div_euclid(MINUTE_MS),
         };
@@ -155,13 +197,19 @@ impl Placing {
             let mut wrong = None;
             for (name, column) in names.iter().zip(&columns) {
                 match column.text(row) {
-                    Ok(value) => part(&mut path, name, value.as_deref(), escaped),
+                    Ok(value) => {
+                        let value = value.as_deref();
+                        match escaped {
+                            true => escaped_part(&mut path, name, value),
+                            false => plain_part(&mut path, name, value, self.limits.without),
+                        }
+                    }
                     Err(message) => wrong = wrong.or(Some((name, message))),
                 }
             }
             match wrong {
                 Some((name, message)) => placed.refuse(row, Some(name), message),
-                None => placed.push_text(path),
+                None => placed.push(&path),
             }
         }
         Ok(placed)
@@ -235,43 +283,36 @@ impl Placed {
         self.names.get(at as usize).cloned()
     }
 
-    fn push(&mut self, name: Arc<str>) {
+    fn push(&mut self, name: &str) {
         // Rows of one directory mostly follow each other.
         let last = self.of_row.last().copied();
-        let same = |at: &u32| self.names.get(*at as usize) == Some(&name);
-        let at = last.filter(same).or_else(|| {
-            let at = self.names.iter().position(|known| *known == name)?;
-            u32::try_from(at).ok()
-        });
-        let at = at.unwrap_or_else(|| {
+        let same = |at: &u32| {
+            let last = self.names.get(*at as usize);
+            last.is_some_and(|last| **last == *name)
+        };
+        let known = || self.at.get(name).copied();
+        let at = last.filter(same).or_else(known).unwrap_or_else(|| {
+            let name: Arc<str> = name.into();
+            let at = self.names.len() as u32;
+            self.at.insert(name.clone(), at);
             self.names.push(name);
-            self.names.len() as u32 - 1
+            at
         });
         self.of_row.push(at);
-    }
-
-    fn push_text(&mut self, name: String) {
-        let last = self
-            .of_row
-            .last()
-            .and_then(|at| self.names.get(*at as usize));
-        match last {
-            Some(last) if **last == *name => self.push(last.clone()),
-            _ => self.push(name.into()),
-        }
     }
 
     /// The row keeps a number, which nobody reads.
     fn refuse(&mut self, row: usize, field: Option<&String>, message: String) {
         self.of_row.push(0);
-        self.refused.push((
-            row,
-            Reason {
-                code: NO_PLACE.to_owned(),
-                field: field.cloned(),
-                message,
-            },
-        ));
+        self.refused.push((row, no_place(field, message)));
+    }
+}
+
+fn no_place(field: Option<&String>, message: String) -> Reason {
+    Reason {
+        code: NO_PLACE.to_owned(),
+        field: field.cloned(),
+        message,
     }
 }
 
@@ -279,7 +320,7 @@ fn all(rows: usize, name: impl Into<Arc<str>>) -> Placed {
     Placed {
         names: vec![name.into()],
         of_row: vec![0; rows],
-        refused: Vec::new(),
+        ..Placed::default()
     }
 }
 
@@ -477,26 +518,31 @@ fn of_text(text: &str, unit: &TimeUnit) -> Result<i64, String> {
     }
 }
 
-/// One directory more. Whatever the value is, it stays below the table, and the name is one that stores take.
-fn part(path: &mut String, name: &str, value: Option<&str>, escaped: bool) {
+/// One directory more, with the name that Hive gives it.
+fn escaped_part(path: &mut String, name: &str, value: Option<&str>) {
     if !path.is_empty() {
         path.push('/');
     }
-    if escaped {
-        let escaped = format!("{}={}", escape(name), escape(value.unwrap_or_default()));
-        path.push_str(&escaped.replace("..", "%2E%2E"));
-        return;
+    let escaped = format!("{}={}", escape(name), escape(value.unwrap_or_default()));
+    path.push_str(&no_parent(&escaped));
+}
+
+/// One directory more, or several. Whatever the value is, it stays below the table, and all characters are such as the store takes;
+/// how many is checked later ([`Placing::refuse_unfit`]).
+fn plain_part(path: &mut String, name: &str, value: Option<&str>, without: Option<char>) {
+    if !path.is_empty() {
+        path.push('/');
     }
     let whole = format!("{name}={}", value.unwrap_or("null"));
     let parts = whole.split('/').map(|part| match part {
         "" => "%2F".to_owned(),
         "." => "%2E".to_owned(),
         part => {
-            let controls = |c: char| match c.is_control() || c == '\\' {
+            let taken = |c: char| match c.is_control() || c == '\\' || Some(c) == without {
                 true => format!("%{:02X}", u32::from(c)),
                 false => c.to_string(),
             };
-            part.replace("..", "%2E%2E").chars().map(controls).collect()
+            no_parent(part).chars().map(taken).collect()
         }
     });
     path.push_str(&parts.collect::<Vec<String>>().join("/"));

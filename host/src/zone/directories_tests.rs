@@ -5,6 +5,13 @@ use std::time::Duration;
 use super::*;
 use crate::joda::Pattern;
 
+fn limits() -> PathLimits {
+    PathLimits {
+        bytes: 1000,
+        without: None,
+    }
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn by(path: &str, zone: &str, floor: Option<Duration>) -> TimeDirectories {
@@ -165,7 +172,7 @@ fn clocks_that_change_name_each_hour_that_they_show() {
 
 #[test]
 fn what_was_named_before_is_named_the_same() {
-    let mut placing = Placing::new(Directories::Partition, None);
+    let mut placing = Placing::new(Directories::Partition, None, limits());
     for path in ["HH-mm", "ss", "yyyy"] {
         for zone in ["UTC", "Asia/Kathmandu", "Africa/Monrovia"] {
             placing.known.clear();
@@ -173,9 +180,11 @@ fn what_was_named_before_is_named_the_same() {
                 placing.known.clear();
                 let by = by(path, zone, floor);
                 for n in 0..400_i64 {
-                    let ms = n * 77_777_777 % 50_000_000_000 + n;
-                    let named = placing.named(&by, ms * 1000 + 7);
-                    assert_eq!(named.as_deref(), name_of(&by, ms).as_deref());
+                    // Far from each other, and several of one minute.
+                    for ms in [n * 77_777_777 % 50_000_000_000 + n, n * 7_777] {
+                        let named = placing.named(&by, ms * 1000 + 7);
+                        assert_eq!(named.as_deref(), name_of(&by, ms).as_deref());
+                    }
                 }
             }
         }
@@ -186,9 +195,15 @@ fn what_was_named_before_is_named_the_same() {
 fn a_value_stays_below_its_table() {
     let path = |value, escaped| {
         let mut path = String::new();
-        part(&mut path, "a", value, escaped);
+        match escaped {
+            true => escaped_part(&mut path, "a", value),
+            false => plain_part(&mut path, "a", value, None),
+        }
         path
     };
+    let mut on_hdfs = String::new();
+    plain_part(&mut on_hdfs, "at", Some("10:45/b:c"), Some(':'));
+    assert_eq!(on_hdfs, "at=10%3A45/b%3Ac");
     for (value, plain, escaped) in [
         (Some("x y:1"), "a=x y:1", "a=x y%3A1"),
         (None, "a=null", "a=__HIVE_DEFAULT_PARTITION__"),
@@ -252,5 +267,49 @@ fn texts_and_numbers_are_read_as_connect_reads_them() {
     ] {
         let found = of_text(text, unit).ok();
         assert_eq!(found, expected.map(|time| ms(time) * 1000), "{text}");
+    }
+}
+
+/// A field of a struct names directories; a number with a fraction and a list do not.
+#[test]
+fn fields_of_structs_name_directories_and_fractions_do_not() {
+    use crate::zone::tests::{apply, records};
+    use arrow_schema::{Field, Fields, Schema};
+    let batch = records("books", 0, 1, 4);
+    let mut applied = apply(&batch);
+    let rows = applied.table.rows;
+    let cities: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["Köln"; rows]));
+    let shares: ArrayRef = Arc::new(arrow_array::Float64Array::from(vec![0.5; rows]));
+    let inner = Fields::from(vec![
+        Field::new("city", DataType::Utf8, true),
+        Field::new("share", DataType::Float64, true),
+    ]);
+    let whole = arrow_array::StructArray::new(inner.clone(), vec![cities, shares], None);
+    applied.table.schema = Arc::new(Schema::new(vec![Field::new(
+        "customer",
+        DataType::Struct(inner),
+        true,
+    )]));
+    applied.table.columns = vec![Column {
+        values: Arc::new(whole),
+        constant: false,
+    }];
+    let by = |name: &str| {
+        let how = Directories::Columns {
+            names: vec![name.to_owned()],
+            escape: true,
+        };
+        Placing::new(how, None, limits()).place(&batch, &applied, 0)
+    };
+    let placed = by("customer.city").unwrap().unwrap();
+    assert_eq!(placed.names, ["customer.city=Köln".into()]);
+    for (name, part) in [
+        ("customer.share", "which is Float64"),
+        ("customer", "which is Struct"),
+        ("customer.street", "is not a column"),
+    ] {
+        let error = by(name).unwrap_err();
+        assert_eq!(error.kind(), Kind::ConfigInvalid);
+        assert!(error.to_string().contains(part), "{name}: {error}");
     }
 }

@@ -35,7 +35,7 @@ use super::ParquetOptions;
 use super::compact::sorted_note;
 use super::digest::RowDigest;
 use super::format::{left_dictionary, properties, repeats_little};
-use super::layout::{Partition, partition_map};
+use super::layout::{Partition, partition_map, unfit};
 use super::schema::schema_digest;
 use super::sorting::Sorter;
 
@@ -450,7 +450,14 @@ pub struct Out {
 }
 
 impl Out {
+    /// Refuses a path that the log or the store would not take after all bytes are written.
     pub fn create(store: &Arc<dyn Store>, place: &Place) -> Result<Out> {
+        if let Some(why) = unfit(&store.path_limits(), place.path()) {
+            let message = format!("a file cannot be written here: {why}");
+            return Err(Error::new(Kind::ConfigInvalid, "zone.write", message)
+                .with("file", place.path())
+                .hint("choose a shorter sink.table or sink.url; with sink.file.names = \"id\" the topic is not in the names of files"));
+        }
         Ok(Out {
             inner: store.begin(place)?,
             sha: Sha256::new(),

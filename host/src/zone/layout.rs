@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use crate::config::TableName;
 use crate::error::{Error, Kind, Result};
 use crate::instant;
+use crate::store::PathLimits;
 
 /// Path columns of RAW rows; dead letters have the date alone.
 pub const INGEST_DATE: &str = "ingest_date";
@@ -20,22 +21,56 @@ pub const INGEST_HOUR: &str = "ingest_hour";
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// Most bytes of a name in a path.
+pub const FILE_NAME_MAX: usize = crate::store::NAME_MAX;
+
+/// Longest value of a partition that is a date.
+pub const VALUE_MAX: usize = NO_PARTITION_VALUE.len();
+
 /// The table of a topic's rows. Readers skip names that begin with `_` or `.`, so such a table would look empty.
 pub fn table_of(table: &TableName, topic: &str) -> Result<String> {
     let name = table.of(topic);
     let legal = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with(['_', '.']) || !name.chars().all(legal) {
+    let hidden = name.starts_with(['_', '.']);
+    if name.is_empty() || hidden || name.contains(PARENT) || !name.chars().all(legal) {
         return Err(Error::new(
             Kind::ConfigInvalid,
             "zone.table",
             format!(
-                "`{name}` cannot be a table: letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`, as readers hide those"
+                "`{name}` cannot be a table: letters, digits, `-`, `_` and `.`, no two dots together, not beginning with `_` or `.`, as readers hide those"
             ),
         )
         .with("topic", topic)
         .hint("set sink.table to a name of your own"));
     }
     Ok(name.to_owned())
+}
+
+/// The log takes no path with it (V4), wherever it stands.
+const PARENT: &str = "..";
+const PARENT_ESCAPED: &str = "%2E%2E";
+
+/// Names and values as the log takes them.
+pub fn no_parent(text: &str) -> String {
+    text.replace(PARENT, PARENT_ESCAPED)
+}
+
+/// Why a file of this path could not be published after its commit, or not be committed.
+pub fn unfit(limits: &PathLimits, path: &str) -> Option<String> {
+    match path.contains(PARENT) {
+        true => Some(format!("its path would have `{PARENT}` in it")),
+        false => limits.unfit(path),
+    }
+}
+
+/// What `sink.file.names = "offsets"` puts behind the id, up to the ending. The id and a dot stand before the topic.
+pub fn offsets_name(topic: &str, partition: i32, offset: i64, digits: usize) -> String {
+    let topic = no_parent(topic);
+    let (dot, rest) = match topic.strip_prefix('.') {
+        Some(rest) => ("%2E", rest),
+        None => ("", topic.as_str()),
+    };
+    format!("{dot}{rest}+{partition}+{offset:0digits$}")
 }
 
 /// Partition columns and values of a file, outermost first, as in its path (values not yet escaped).
@@ -69,11 +104,17 @@ pub fn tailed_path(table: &str, partition: &Partition, file: &str, tail: &str) -
     let mut path = table.to_owned();
     for (name, value) in partition {
         path.push('/');
-        path.push_str(&escape(name));
-        path.push('=');
-        path.push_str(&escape(value));
+        path.push_str(&no_parent(&format!("{}={}", escape(name), escape(value))));
     }
     format!("{path}/{file}.{tail}")
+}
+
+/// Of a file in a directory below its table; `""` is the table's own.
+pub fn path_in(table: &str, directory: &str, file: &str) -> String {
+    match directory {
+        "" => format!("{table}/{file}"),
+        directory => format!("{table}/{directory}/{file}"),
+    }
 }
 
 pub fn partition_map(partition: &Partition) -> BTreeMap<String, String> {
@@ -115,9 +156,34 @@ mod tests {
         assert_eq!(escape(""), NO_PARTITION_VALUE);
     }
 
+    /// Also V4's other half: a name begins with its id, up to the first dot.
+    #[test]
+    fn no_name_has_two_dots_together() {
+        for (topic, expected) in [
+            ("a.b", "a.b+3+0042"),
+            ("a..b", "a%2E%2Eb+3+0042"),
+            (".x", "%2Ex+3+0042"),
+            ("...x.", "%2E%2E.x.+3+0042"),
+            ("....", "%2E%2E%2E%2E+3+0042"),
+        ] {
+            let name = offsets_name(topic, 3, 42, 4);
+            assert_eq!(name, expected);
+            let partition = vec![(topic.to_owned(), topic.to_owned())];
+            let path = tailed_path("t", &partition, "01ABC", &format!("{name}.json"));
+            assert!(!path.contains(".."), "{path}");
+        }
+        let limits = PathLimits {
+            bytes: 1000,
+            without: None,
+        };
+        assert!(unfit(&limits, "t/a..b/f").is_some_and(|why| why.contains("`..`")));
+        assert!(unfit(&limits, &"x".repeat(256)).is_some());
+        assert_eq!(unfit(&limits, "t/a.b/f"), None);
+    }
+
     #[test]
     fn hidden_or_nested_tables_are_refused() {
-        for bad in ["", "_system", ".x", "a/b", "a b"] {
+        for bad in ["", "_system", ".x", "a/b", "a b", "a..b"] {
             let table = TableName::Fixed(bad.to_owned());
             assert!(table_of(&table, "topic").is_err(), "{bad}");
             assert!(table_of(&TableName::PerTopic, bad).is_err(), "{bad}");

@@ -35,7 +35,7 @@ use super::directories::{Placed, Placing, values_of};
 use super::file::{Birth, Order, Plain, Written};
 use super::format::unknown;
 use super::formats::AnyFile;
-use super::layout::{ingest_partition, table_of, tailed_path};
+use super::layout::{ingest_partition, offsets_name, path_in, table_of, tailed_path};
 use super::parts::{parts, rows_of};
 use super::schema::{is_system, system_fields};
 
@@ -117,7 +117,7 @@ impl ZoneSink {
         let json = json.filter(|_| options.files.text_is_json);
         ZoneSink {
             gathering: Gathering::new(base, clock.clone()),
-            placing: Placing::new(options.directories.clone(), json),
+            placing: Placing::new(options.directories.clone(), json, store.path_limits()),
             store,
             clock,
             options,
@@ -137,7 +137,8 @@ impl ZoneSink {
         }
         self.tombstones(batch, &mut applied)?;
         self.refuse_other_text(batch, &mut applied)?;
-        let placed = self.placed(batch, &mut applied)?;
+        let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
+        let placed = self.placed(batch, &mut applied, &table)?;
         let applied = &applied;
         self.gathering.cover(batch, applied)?;
         let kept = |record: &u32| match self.options.keep_value {
@@ -145,7 +146,6 @@ impl ZoneSink {
             false => 0,
         };
         let parts: Vec<Range<usize>> = parts(applied.record.iter().map(kept)).collect();
-        let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
         let split = self.options.files.of_one_split();
         let rows_of_table = Target {
             split: split.then(|| batch.covers.split.clone()),
@@ -198,11 +198,25 @@ impl ZoneSink {
     }
 
     /// The directories of the rows; rows without one become dead letters.
-    fn placed(&mut self, batch: &Batch, applied: &mut Applied) -> Result<Option<Placed>> {
+    fn placed(
+        &mut self,
+        batch: &Batch,
+        applied: &mut Applied,
+        table: &str,
+    ) -> Result<Option<Placed>> {
         let now = self.clock.now_micros();
         let Some(mut placed) = self.placing.place(batch, applied, now)? else {
             return Ok(None);
         };
+        // No name of a file is longer.
+        let target = Target {
+            bucket: self.options.bucket.as_ref().map(|_| 0),
+            ..Target::of(table.to_owned(), Role::Rows)
+        };
+        let tail = self.tail(&target, (&batch.covers.tp, i64::MAX));
+        let file = format!("{}.{tail}", new_file_id());
+        let path = |directory: &str| path_in(table, directory, &file);
+        self.placing.refuse_unfit(&mut placed, path);
         let refused = std::mem::take(&mut placed.refused);
         let gone = self.options.refusing.refuse(batch, applied, refused)?;
         if !gone.is_empty() {
@@ -443,9 +457,8 @@ impl ZoneSink {
                 (partition, path)
             }
             Some(directory) => {
-                let tail = self.tail(target, first);
-                let between = if directory.is_empty() { "" } else { "/" };
-                let path = format!("{table}{between}{directory}/{file}.{tail}");
+                let name = format!("{file}.{}", self.tail(target, first));
+                let path = path_in(table, directory, &name);
                 (values_of(directory, &self.options.directories), path)
             }
         };
@@ -482,7 +495,10 @@ impl ZoneSink {
             false => files.extension.clone(),
         };
         match files.offsets {
-            Some(digits) => format!("{}+{}+{offset:0digits$}.{end}", tp.topic, tp.partition),
+            Some(digits) => {
+                let name = offsets_name(&tp.topic, tp.partition, offset, digits);
+                format!("{name}.{end}")
+            }
             None => end,
         }
     }
@@ -514,6 +530,18 @@ impl ZoneSink {
             (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
         });
         Ok(self.gathering.seal(files, Vec::new()))
+    }
+
+    /// Bytes and memory of the open files of rows.
+    #[cfg(test)]
+    pub fn open_rows(&self) -> (u64, usize) {
+        let rows = self
+            .open
+            .iter()
+            .filter(|open| open.target.role == Role::Rows);
+        rows.fold((0, 0), |(bytes, memory), open| {
+            (bytes + open.file.size(), memory + open.file.memory())
+        })
     }
 
     #[cfg(test)]

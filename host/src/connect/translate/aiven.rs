@@ -178,7 +178,8 @@ fn codec(work: &mut Work<'_>) {
     work.used("avro.codec");
 }
 
-/// A directory of the template.
+/// A piece of a directory's name in the template.
+#[derive(Clone, PartialEq)]
 enum Part {
     Text(String),
     Topic,
@@ -202,8 +203,8 @@ fn directories(work: &mut Work<'_>) -> String {
     };
     let whole = format!("{prefix}{template}");
     let (above, _) = whole.rsplit_once('/').unwrap_or_default();
-    let parts = match parts(above) {
-        Ok(parts) => parts,
+    let dirs = match dirs(above) {
+        Ok(dirs) => dirs,
         Err(variable) => {
             work.refuse(
                 TEMPLATE,
@@ -213,36 +214,75 @@ fn directories(work: &mut Work<'_>) -> String {
             return String::new();
         }
     };
-    let (mut before, mut path) = (String::new(), String::new());
-    let (mut times, mut partition) = (false, false);
-    for part in parts {
-        match part {
-            Part::Text(text) if !times && !partition => before.push_str(&text),
-            Part::Text(text) => path.push_str(&quoted(&text)),
-            Part::Topic => {}
-            Part::Partition => partition = true,
-            Part::Time(letters) => {
-                // Text of the same directory stands before the first time.
-                if !times {
-                    let (dirs, text) = before.rsplit_once('/').unwrap_or(("", &before));
-                    if !text.is_empty() {
-                        path.push_str(&quoted(text));
-                    }
-                    before = dirs.to_owned();
-                }
-                times = true;
-                path.push_str(letters);
-            }
-        }
+    let is_text = |dir: &&Vec<Part>| dir.iter().all(|part| matches!(part, Part::Text(_)));
+    let root: Vec<String> = dirs
+        .iter()
+        .take_while(is_text)
+        .map(|dir| shown(dir))
+        .collect();
+    let below: Vec<&Vec<Part>> = dirs.iter().skip(root.len()).collect();
+    let topics = below.iter().filter(|dir| dir.contains(&Part::Topic));
+    if let Some(dir) = topics.clone().find(|dir| dir.len() > 1) {
+        work.refuse(
+            key,
+            format!(
+                "`{}` is more than the topic's name, which is the name of a table's directory here",
+                shown(dir)
+            ),
+            "let {{topic}} be a directory of its own",
+        );
+    } else if topics.count() > 1 {
+        let reason = "the topic's name would be two directories, and is one here";
+        work.refuse(key, reason, "write {{topic}} once");
     }
-    by(work, key, times.then_some(path), partition);
+    let below: Vec<&Vec<Part>> = below
+        .into_iter()
+        .filter(|dir| !dir.contains(&Part::Topic))
+        .collect();
+    let time = |dir: &&Vec<Part>| dir.iter().any(|part| matches!(part, Part::Time(_)));
+    let times = below.iter().any(time);
+    let partition = below.iter().any(|dir| dir.contains(&Part::Partition));
+    if !times && let Some(dir) = below.iter().find(|dir| !is_partition(dir)) {
+        work.refuse(
+            key,
+            format!("`{}` below the topic is no directory of times or of the partition", shown(dir)),
+            "let it stand before {{topic}}, or leave it out; the partition's directory is `partition={{partition}}`",
+        );
+    }
+    let path: Vec<String> = below.iter().map(|dir| pattern(dir)).collect();
+    by(work, key, times.then(|| path.join("/")), partition);
     work.note(key, "a table is a directory with the topic's name; directories of times or of the partition lie below it, and files are called <id>.<topic>+<partition>+<offset>");
-    before.trim_matches('/').to_owned()
+    root.join("/")
 }
 
-/// Text of a pattern.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+/// Its name is the partition's number, with or without its own word before it.
+fn is_partition(dir: &[Part]) -> bool {
+    match dir {
+        [Part::Partition] => true,
+        [Part::Text(text), Part::Partition] => text == "partition=",
+        _ => false,
+    }
+}
+
+/// As a pattern of Joda-Time.
+fn pattern(dir: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        Part::Time(letters) => (*letters).to_owned(),
+        Part::Topic | Part::Partition => String::new(),
+    };
+    dir.iter().map(part).collect()
+}
+
+/// As it was typed.
+fn shown(dir: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Topic => "{{topic}}".to_owned(),
+        Part::Partition => "{{partition}}".to_owned(),
+        Part::Time(letters) => format!("{{{{timestamp:unit={letters}}}}}"),
+    };
+    dir.iter().map(part).collect()
 }
 
 fn by(work: &mut Work<'_>, key: &str, path: Option<String>, partition: bool) {
@@ -272,17 +312,25 @@ fn by(work: &mut Work<'_>, key: &str, path: Option<String>, partition: bool) {
     }
 }
 
-/// `Err`: a variable that is not known.
-fn parts(text: &str) -> Result<Vec<Part>, String> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some((plain, after)) = rest.split_once("{{") {
-        if !plain.is_empty() {
-            parts.push(Part::Text(plain.to_owned()));
+/// The directories, from the outermost on. `Err`: a variable that is not known.
+fn dirs(text: &str) -> Result<Vec<Vec<Part>>, String> {
+    let mut dirs = vec![Vec::new()];
+    let plain = |dirs: &mut Vec<Vec<Part>>, text: &str| {
+        for (at, name) in text.split('/').enumerate() {
+            if at > 0 {
+                dirs.push(Vec::new());
+            }
+            if let Some(dir) = dirs.last_mut().filter(|_| !name.is_empty()) {
+                dir.push(Part::Text(name.to_owned()));
+            }
         }
+    };
+    let mut rest = text;
+    while let Some((text, after)) = rest.split_once("{{") {
+        plain(&mut dirs, text);
         let (variable, after) = after.split_once("}}").ok_or_else(|| after.to_owned())?;
         let variable: String = variable.chars().filter(|c| !c.is_whitespace()).collect();
-        parts.push(match variable.as_str() {
+        let part = match variable.as_str() {
             "topic" => Part::Topic,
             "partition" => Part::Partition,
             "timestamp:unit=yyyy" => Part::Time("yyyy"),
@@ -290,13 +338,15 @@ fn parts(text: &str) -> Result<Vec<Part>, String> {
             "timestamp:unit=dd" => Part::Time("dd"),
             "timestamp:unit=HH" => Part::Time("HH"),
             other => return Err(other.to_owned()),
-        });
+        };
+        if let Some(dir) = dirs.last_mut() {
+            dir.push(part);
+        }
         rest = after;
     }
-    if !rest.is_empty() {
-        parts.push(Part::Text(rest.to_owned()));
-    }
-    Ok(parts)
+    plain(&mut dirs, rest);
+    dirs.retain(|dir| !dir.is_empty());
+    Ok(dirs)
 }
 
 fn store(work: &mut Work<'_>, below: String) {

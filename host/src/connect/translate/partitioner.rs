@@ -145,7 +145,7 @@ fn times(work: &mut Work<'_>) {
         work.put("sink.partition.path", HOURLY, CLASS);
         return;
     };
-    match Pattern::parse(path.trim_matches('/')) {
+    match Pattern::of_directories(&path) {
         Ok(pattern) => {
             names_of_language(work, &pattern);
             work.put("sink.partition.path", path, PATH);

@@ -4,16 +4,20 @@ use jiff::tz::{Offset, TimeZone};
 
 use crate::config::shape::Value;
 use crate::config::{
-    Checker, Compression, Directories, FileFormat, Files, Gives, TimeDirectories, TimeOf, TimeUnit,
-    Tombstones, problem,
+    Checker, Compression, Directories, FileFormat, Files, Gives, System, TimeDirectories, TimeOf,
+    TimeUnit, Tombstones, problem, show_bytes,
 };
 use crate::joda::Pattern;
+use crate::zone::{FILE_NAME_MAX, offsets_name, packing_bytes};
 
 const FORMAT: &str = "sink.format";
 const BY: &str = "sink.partition.by";
 const COLUMNS: &str = "sink.partition.columns";
 const PATH: &str = "sink.partition.path";
 const ZONE: &str = "sink.partition.timezone";
+
+/// Of a file: a ULID.
+const ID: usize = 26;
 
 /// Of times that no pattern is given for.
 const PATH_DEFAULT: &str = "'date'=yyyy-MM-dd/'hour'=HH";
@@ -199,7 +203,7 @@ pub(super) fn directories(checker: &Checker<'_>) -> Option<Directories> {
     let zone_name = checker.text(ZONE)?;
     Some(Directories::Time(TimeDirectories {
         of,
-        path: pattern(path.as_deref().unwrap_or(PATH_DEFAULT)).ok()?,
+        path: Pattern::of_directories(path.as_deref().unwrap_or(PATH_DEFAULT)).ok()?,
         zone: zone(&zone_name)?,
         zone_name,
         floor: checker.duration("sink.partition.duration"),
@@ -214,18 +218,6 @@ fn unit(text: &str) -> Option<TimeUnit> {
         pattern if pattern.contains('%') => Some(TimeUnit::Pattern(pattern.to_owned())),
         _ => None,
     }
-}
-
-/// Without delimiters at its ends, and of names that stores take.
-fn pattern(text: &str) -> Result<Pattern, String> {
-    let trimmed = text.trim_matches('/');
-    let bad = ["//", "..", "\\"]
-        .into_iter()
-        .find(|bad| trimmed.contains(bad));
-    if let Some(bad) = bad {
-        return Err(format!("`{bad}` may not be in it"));
-    }
-    Pattern::parse(trimmed)
 }
 
 /// An IANA name, or an offset: `+05:30`.
@@ -319,6 +311,31 @@ fn of_format(checker: &mut Checker<'_>, format: FileFormat) {
             Some("take the key out".to_owned());
     }
     compression(checker, format);
+    packing(checker, format);
+}
+
+/// A file that is compressed as a whole has the codec's window and tables while it is open.
+fn packing(checker: &mut Checker<'_>, format: FileFormat) {
+    const KEY: &str = "sink.compression";
+    let Some(Value::Compression(codec)) = checker.value(KEY).filter(|_| checker.typed(KEY)) else {
+        return;
+    };
+    let (tasks, budget) = (checker.number("tasks.max"), checker.number("memory.budget"));
+    let (Some(tasks), Some(budget)) = (tasks, budget) else {
+        return;
+    };
+    let needed = packing_bytes(codec) as u64;
+    let whole = !matches!(format, FileFormat::Parquet | FileFormat::Avro);
+    // The same amount stays for the rows themselves.
+    if whole && needed > budget / tasks.max(1) / 2 {
+        let message = format!(
+            "`{KEY}`: an open file of this level takes {}, and `memory.budget` of {} for {tasks} tasks does not hold that twice in each",
+            show_bytes(needed),
+            show_bytes(budget)
+        );
+        let hint = "choose a lower level, lower tasks.max, or raise memory.budget";
+        checker.contradiction(KEY, message, hint);
+    }
 }
 
 fn compression(checker: &mut Checker<'_>, format: FileFormat) {
@@ -355,6 +372,13 @@ fn values(checker: &mut Checker<'_>) {
         let message = format!("`{EXTENSION}`: a file that ends with `parquet` is Parquet");
         checker.contradiction(EXTENSION, message, "choose another ending");
     }
+    if let Some(text) = checker.text(EXTENSION)
+        && (text.contains("..") || text.ends_with('.'))
+    {
+        let message =
+            format!("`{EXTENSION}`: the log takes no name with `..`, and no name ends with a dot");
+        checker.contradiction(EXTENSION, message, "take the dots out that are too many");
+    }
     if let Some(Err(letter)) = checker.text(SEPARATOR).map(|text| separator(&text)) {
         let message = format!("`{SEPARATOR}`: `\\{letter}` means nothing");
         let hint = r"`\n`, `\r`, `\t`, `\0` and `\\` are read; `none` is nothing";
@@ -370,6 +394,7 @@ fn values(checker: &mut Checker<'_>) {
             .problem(DELIMITER, problem::WRONG_TYPE, message)
             .hint = Some(r"write `;`, `|` or `\t`".to_owned());
     }
+    long_names(checker);
     let offsets = checker
         .text("sink.file.names")
         .is_some_and(|names| names == "offsets");
@@ -377,6 +402,40 @@ fn values(checker: &mut Checker<'_>) {
         let message = "`sink.compact.every`: a file with offsets in its name stays as it is, as the name would not be that of the merged file".to_owned();
         checker.contradiction(
             "sink.compact.every",
+            message,
+            "write sink.file.names = \"id\", or take the key out",
+        );
+    }
+}
+
+/// HDFS takes none in a name.
+fn colon(checker: &mut Checker<'_>, path: &Pattern) {
+    let at = checker.location("sink.url");
+    let hdfs = at.is_some_and(|at| at.system() == Some(System::Hdfs));
+    let sample = path.sample(&checker.text(ZONE).unwrap_or_default());
+    if hdfs && sample.contains(':') {
+        let message = format!("`{PATH}`: HDFS takes no `:` in a name, and it gives `{sample}`");
+        let hint = "write `-` or nothing between hours and minutes: HH-mm, HHmm, Z";
+        checker.contradiction(PATH, message, hint);
+    }
+}
+
+/// Topics that do not go into the name of a file.
+fn long_names(checker: &mut Checker<'_>) {
+    const KEY: &str = "sink.file.names";
+    let Some(files) = files(checker) else { return };
+    let Some(digits) = files.offsets else { return };
+    let long = |topic: &String| {
+        let name = offsets_name(topic, i32::MAX, i64::MAX, digits);
+        ID + 1 + name.len() + 1 + files.extension.len() > FILE_NAME_MAX
+    };
+    let topics = checker.topics().unwrap_or_default();
+    if let Some(topic) = topics.iter().find(|topic| long(topic)) {
+        let message = format!(
+            "`{KEY}`: a name has at most {FILE_NAME_MAX} bytes, and with the topic's, `{topic}`, a file could have a longer one"
+        );
+        checker.contradiction(
+            KEY,
             message,
             "write sink.file.names = \"id\", or take the key out",
         );
@@ -400,11 +459,17 @@ fn of_directories(checker: &mut Checker<'_>) {
         };
         checker.contradiction(BY, message, "name them in sink.partition.columns");
     }
-    if let Some(Err(why)) = checker.text(PATH).map(|text| pattern(&text)) {
+    let path = checker
+        .text(PATH)
+        .map(|text| Pattern::of_directories(&text));
+    if let Some(Err(why)) = &path {
         let message = format!("`{PATH}`: {why}");
         checker.problem(PATH, problem::WRONG_TYPE, message).hint = Some(
             "letters are parts of a time, text with letters stands between quotes: `'year'=yyyy/'month'=MM`".to_owned(),
         );
+    }
+    if let Some(Ok(path)) = &path {
+        colon(checker, path);
     }
     if let Some(text) = checker.text(ZONE)
         && zone(&text).is_none()

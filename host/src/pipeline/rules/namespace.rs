@@ -8,10 +8,13 @@ use arrow_schema::{FieldRef, Schema, SchemaRef};
 
 use crate::chain::Transform;
 use crate::config::{PipelineConfig, Problem, Source, ZoneSourceConfig, problem};
+use crate::connectors;
 use crate::convert;
 use crate::plugin::Plugins;
 use crate::record::SYSTEM;
-use crate::zone::{Clash, Origin, clashes as among, host_fields, is_system, reserved};
+use crate::zone::{
+    Clash, Origin, clashes as among, host_fields, is_system, reserved, unfit_columns,
+};
 
 use super::{always_read, columns_after, columns_of, transforms_of};
 
@@ -23,6 +26,9 @@ pub fn problems(
     input: &SchemaRef,
 ) -> Vec<Problem> {
     let mut problems = clashes(config, transforms, input);
+    if problems.is_empty() {
+        problems.extend(no_file(config, &columns_after(transforms, input)));
+    }
     if let Source::Zone(_) = &config.source {
         let mut exploding = transforms.iter().filter(|transform| transform.explodes());
         problems.extend(
@@ -32,6 +38,34 @@ pub fn problems(
         );
     }
     problems
+}
+
+/// Columns that files of the chosen format cannot have.
+fn no_file(config: &PipelineConfig, columns: &Schema) -> Option<Problem> {
+    let sink = connectors::zone::sink(config).ok()?;
+    if let Source::Zone(_) = &config.source {
+        return None;
+    }
+    let (key, error) = unfit_columns(&in_files(config, columns), &sink.files)?;
+    let told = config.problem(
+        key,
+        problem::CONTRADICTION,
+        format!("`{key}`: {}", error.message()),
+    );
+    Some(match error.hint_text() {
+        Some(hint) => told.hint(hint.to_owned()),
+        None => told,
+    })
+}
+
+/// With those of the host.
+fn in_files(config: &PipelineConfig, columns: &Schema) -> SchemaRef {
+    let own = columns.fields().iter().filter(|f| !is_system(f.name()));
+    let fields: Vec<FieldRef> = own
+        .cloned()
+        .chain(host_fields(keeps_value(config)))
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// `_row` numbers the rows of a record once, in the zone that is read.
@@ -152,13 +186,7 @@ pub fn table(plugins: &Plugins, config: &PipelineConfig) -> Option<SchemaRef> {
     if !problems.is_empty() {
         return None;
     }
-    let columns = columns_of(&transforms);
-    let own = columns.fields().iter().filter(|f| !is_system(f.name()));
-    let fields: Vec<FieldRef> = own
-        .cloned()
-        .chain(host_fields(keeps_value(config)))
-        .collect();
-    Some(Arc::new(Schema::new(fields)))
+    Some(in_files(config, &columns_of(&transforms)))
 }
 
 /// For a pipeline that reads a zone, given the columns of the table it reads.

@@ -22,6 +22,7 @@ use super::{Objects, Remote, crypto, spawn, wait};
 use crate::config::{Location, Options, Publish, System};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
+use crate::store::path_limits::{KEY_MAX, PathLimits};
 use crate::store::{
     Completed, Created, Inputs, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload,
     Uploads, Way,
@@ -272,6 +273,10 @@ impl Store for Bucket {
 
     fn url(&self) -> &str {
         &self.objects.url
+    }
+
+    fn path_limits(&self) -> PathLimits {
+        PathLimits::below(&self.objects.prefix, KEY_MAX)
     }
 
     fn way(&self) -> Way<'_> {

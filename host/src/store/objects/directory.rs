@@ -15,9 +15,10 @@ use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 
 use super::writer::Parts;
-use super::{Objects, io_kind, wait};
+use super::{Objects, io_kind, is_too_long, wait};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
+use crate::store::path_limits::{PATH_MAX, PathLimits};
 use crate::store::{Created, Inputs, Listed, Renamed, Renames, StagedWriter, Store, Way};
 
 #[derive(Clone, Debug)]
@@ -174,6 +175,10 @@ impl Store for Directory {
         &self.objects.url
     }
 
+    fn path_limits(&self) -> PathLimits {
+        PathLimits::below(&self.root.to_string_lossy(), PATH_MAX)
+    }
+
     fn way(&self) -> Way<'_> {
         Way::Rename(self)
     }
@@ -192,6 +197,8 @@ impl Renames for Directory {
         match wait(self.objects.inner.rename_if_not_exists(&source, &target))? {
             Ok(()) => Ok(Renamed::Done),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Renamed::TargetExists),
+            // It can never be there: whoever named it so goes on as with a file that is lost.
+            Err(e) if is_too_long(&e) => Ok(Renamed::SourceMissing),
             Err(e)
                 if matches!(e, object_store::Error::NotFound { .. })
                     || io_kind(&e) == Some(io::ErrorKind::NotFound) =>
@@ -282,6 +289,20 @@ mod tests {
 
     use super::super::writer::PART_BYTES;
     use super::*;
+
+    /// Of zones that were written before names were checked: such a file is lost, and a rewind goes on.
+    #[test]
+    fn a_name_that_is_too_long_is_that_of_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::at(dir.path()).unwrap();
+        assert_eq!(store.create("s/f", b"x").unwrap(), Created::Done);
+        store.create("t/a", b"x").unwrap();
+        let long = format!("t/{}/f", "x".repeat(256));
+        assert_eq!(store.size(&long).unwrap(), None);
+        assert_eq!(store.rename("s/f", &long).unwrap(), Renamed::SourceMissing);
+        assert_eq!(store.size("s/f").unwrap(), Some(1));
+        store.delete(&long).unwrap();
+    }
 
     fn suite(store: &Directory) {
         assert_eq!(store.list("a").unwrap(), vec![]);

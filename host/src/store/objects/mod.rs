@@ -121,6 +121,11 @@ fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
     io_error(error).map(io::Error::kind)
 }
 
+/// A name that no file of this file system can have.
+fn is_too_long(error: &object_store::Error) -> bool {
+    io_error(error).and_then(io::Error::raw_os_error) == Some(libc::ENAMETOOLONG)
+}
+
 /// The io error that caused it, if there is one.
 fn io_error(error: &object_store::Error) -> Option<&io::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -134,8 +139,12 @@ fn io_error(error: &object_store::Error) -> Option<&io::Error> {
 }
 
 impl Objects {
-    /// The object does not exist. An absent bucket does not count, but the answer to a HEAD is 404 for both.
+    /// The object does not exist. An absent bucket does not count, but the answer to a HEAD is 404 for both. A name that is too
+    /// long for a file system is that of no file.
     fn is_absent(&self, e: &object_store::Error) -> bool {
+        if self.remote.is_none() && is_too_long(e) {
+            return true;
+        }
         matches!(e, object_store::Error::NotFound { .. })
             && (self.remote.is_none() || !answers::lacks_bucket(e))
     }

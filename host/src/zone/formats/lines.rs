@@ -19,8 +19,49 @@ use crate::zone::file::{Out, Tally, Written, store_failed};
 const BUFFER_BYTES: usize = 256 << 10;
 /// What zlib needs.
 const GZIP_BYTES: usize = 300 << 10;
-/// What zstd needs at the lower levels; higher ones take more.
+/// Beside window and tables of zstd: its buffers, and statistics of its slow levels.
 const ZSTD_BYTES: usize = 2 << 20;
+/// Window and tables of zstd 1.5, as powers of two: bytes, and entries of four bytes in chains and in hashes. A stream of unknown
+/// length has these from level 1 on.
+const ZSTD_LEVELS: [(u32, u32, u32); 22] = [
+    (19, 13, 14),
+    (20, 15, 16),
+    (21, 16, 17),
+    (21, 18, 18),
+    (21, 18, 19),
+    (21, 18, 19),
+    (21, 19, 20),
+    (21, 19, 20),
+    (22, 20, 21),
+    (22, 21, 22),
+    (22, 21, 22),
+    (22, 22, 23),
+    (22, 22, 22),
+    (22, 22, 23),
+    (22, 23, 23),
+    (22, 22, 22),
+    (23, 23, 22),
+    (23, 23, 22),
+    (23, 24, 22),
+    (25, 25, 23),
+    (26, 26, 24),
+    (27, 27, 25),
+];
+
+/// About the memory of one file that is being compressed.
+pub fn packing_bytes(compression: Compression) -> usize {
+    match compression {
+        Compression::Gzip(_) => GZIP_BYTES,
+        Compression::Zstd(level) => {
+            let at = usize::try_from(level)
+                .unwrap_or(1)
+                .clamp(1, ZSTD_LEVELS.len());
+            let (window, chain, hash) = ZSTD_LEVELS[at - 1];
+            ZSTD_BYTES + (1 << window) + (4 << chain) + (4 << hash)
+        }
+        _ => 0,
+    }
+}
 
 pub struct LinesFile {
     pub(super) tally: Tally,
@@ -88,11 +129,17 @@ impl LinesFile {
         match self.files.format {
             FileFormat::Csv => {
                 let delimiter = self.files.delimiter;
+                let alone = named.len() == 1;
                 self.each(rows, |row, out| {
+                    let before = out.len();
                     let cells = named
                         .iter()
                         .map(|(name, column)| (*name, &column.values, index(column, row)));
                     csv_row(cells, delimiter, out);
+                    // Readers skip empty lines: the row would be lost to them.
+                    if alone && out.len() == before {
+                        out.extend_from_slice(b"\"\"");
+                    }
                     out.push(b'\n');
                 })
             }
@@ -158,11 +205,7 @@ impl LinesFile {
     }
 
     pub fn memory(&self) -> usize {
-        let packing = match self.out {
-            Packed::Plain(_) => 0,
-            Packed::Gzip(_) => GZIP_BYTES,
-            Packed::Zstd(_) => ZSTD_BYTES,
-        };
+        let packing = packing_bytes(self.files.compression);
         self.buffer.capacity() + packing + self.out().held()
     }
 
@@ -186,5 +229,39 @@ impl fmt::Debug for LinesFile {
         f.debug_struct("LinesFile")
             .field("tally", &self.tally)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
+
+    /// The library's own count, for the levels that a test can pay.
+    #[test]
+    fn what_zstd_needs_is_known_by_level() {
+        let mut text = Vec::new();
+        for n in 0..200_000_u32 {
+            writeln!(text, "{n} {}", n.wrapping_mul(2_654_435_761)).unwrap();
+        }
+        for level in (1..=19).step_by(3) {
+            let mut context = CCtx::create();
+            context
+                .set_parameter(CParameter::CompressionLevel(level))
+                .unwrap();
+            let mut packed = vec![0; text.len()];
+            let mut out = OutBuffer::around(&mut packed[..]);
+            let mut part = InBuffer::around(&text[..]);
+            while part.pos < part.src.len() {
+                context.compress_stream(&mut out, &mut part).unwrap();
+            }
+            let (found, told) = (context.sizeof(), packing_bytes(Compression::Zstd(level)));
+            assert!(
+                found <= told && told <= 2 * found + ZSTD_BYTES,
+                "level {level}: {found} bytes, and {told} are told"
+            );
+        }
     }
 }

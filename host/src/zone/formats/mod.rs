@@ -22,6 +22,7 @@ use crate::store::Store;
 
 use avro::AvroFile;
 use lines::LinesFile;
+pub use lines::packing_bytes;
 
 /// A file of rows or of dead letters that is being written.
 #[derive(Debug)]
@@ -131,6 +132,19 @@ impl AnyFile {
             AnyFile::Avro(file) => Ok((file.close()?, Plain::new())),
         }
     }
+}
+
+/// Why rows of these columns cannot be files of this kind, with the key that says so. Parquet takes all.
+pub fn unfit_columns(schema: &SchemaRef, files: &Files) -> Option<(&'static str, Error)> {
+    let named = written(schema, files).err();
+    if let Some(error) = named {
+        return Some(("sink.file.column", error));
+    }
+    let error = match files.format {
+        FileFormat::Avro => avro::check(schema, files).err()?,
+        _ => return None,
+    };
+    Some(("sink.format", error))
 }
 
 /// Positions of the columns that are written.

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::commit::Role;
 use crate::config::{
-    Directories, ErrorsConfig, FileFormat, Files, Rotate, TableName, Tolerance, Unit,
+    Directories, ErrorsConfig, FileFormat, Files, Rotate, TableName, Tolerance, Tombstones, Unit,
 };
 use crate::error::Kind;
 use crate::sink::guarded::Guarded;
@@ -569,4 +569,112 @@ fn a_store_that_only_says_that_it_wrote_is_found_out() {
     // As if somebody had collected it: the records are read again.
     let error = files.remove(0).finish().expect_err("nothing is there");
     assert_eq!(error.kind(), Kind::Conflict);
+}
+
+/// A name of a file that no store takes stops the pipeline before anything waits for its commit.
+#[test]
+fn a_file_that_could_not_get_its_name_is_not_begun() {
+    let mut w = world(ZoneOptions {
+        files: Files {
+            offsets: Some(10),
+            ..files(FileFormat::Json)
+        },
+        directories: Directories::Columns {
+            names: vec!["kind".to_owned()],
+            escape: true,
+        },
+        table: TableName::Fixed("t".to_owned()),
+        ..options()
+    });
+    let batch = records(&"t".repeat(211), 0, 1, 6);
+    let error = w.sink.write(&batch, apply(&batch)).expect_err("too long");
+    assert_eq!(error.kind(), Kind::ConfigInvalid);
+    let said = format!("{error} {}", error.hint_text().unwrap_or_default());
+    assert!(
+        said.contains("256 bytes") && said.contains("sink.file.names"),
+        "{said}"
+    );
+    w.sink.discard();
+    assert_eq!(w.store.list("").expect("listed"), []);
+    w.write(&records(&"t".repeat(210), 0, 1, 6));
+    let sealed = w.seal();
+    let files = publish(&w.store, &log(), sealed.files);
+    assert!(
+        files
+            .iter()
+            .any(|f| f.path.rsplit('/').next().is_some_and(|n| n.len() == 255))
+    );
+}
+
+/// What the store's writer holds is in memory, whatever the format is.
+#[test]
+fn memory_of_an_open_file_counts_what_the_store_holds_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for format in [FileFormat::Json, FileFormat::Csv, FileFormat::Avro] {
+        let store = crate::store::open_url(&format!("file:{}", dir.path().display()));
+        let options = ZoneOptions {
+            files: files(format),
+            ..options()
+        };
+        let clock = ManualClock::at(NOW);
+        let mut sink = ZoneSink::new(store.expect("a store"), clock, options, Base::default());
+        let (mut from, mut bytes, mut memory) = (0, 0, 0);
+        while bytes < 3 << 20 {
+            let batch = records("books", 0, from, from + 5000);
+            sink.write(&batch, apply(&batch)).expect("written");
+            from += 5000;
+            (bytes, memory) = sink.open_rows();
+        }
+        // A part is put when it has 8 MiB.
+        assert!(memory > 2 << 20, "{format:?}: {memory} of {bytes}");
+        assert!(memory < 5 << 20, "{format:?}: {memory} of {bytes}");
+    }
+}
+
+/// `sink.tombstones`, and a line that is to be JSON: what is refused is a dead letter with its code.
+#[test]
+fn rows_without_a_value_and_texts_that_are_no_json_are_refused_where_asked() {
+    let mut builder = BatchBuilder::new();
+    for offset in 1..4 {
+        let value = (offset != 2).then_some(&b"v"[..]);
+        builder.push(offset, Some(offset), None, value, std::iter::empty());
+    }
+    let batch = builder.finish(covers("books", 0, 1, 4));
+    let written = |more: Files| {
+        let mut w = world(ZoneOptions {
+            files: more,
+            ..options()
+        });
+        w.write(&batch);
+        let sealed = w.seal();
+        let span = &sealed.spans[0];
+        let counts = (span.rows.written, span.rows.refused, span.rows.filtered);
+        let codes = sealed
+            .notes
+            .values()
+            .flat_map(|notes| notes.refusals.keys());
+        let codes: Vec<String> = codes.map(|(_, code)| code.clone()).collect();
+        (counts, codes)
+    };
+    let tombstones = |tombstones| Files {
+        tombstones,
+        ..files(FileFormat::Parquet)
+    };
+    assert_eq!(written(tombstones(Tombstones::Write)), ((6, 0, 0), vec![]));
+    assert_eq!(written(tombstones(Tombstones::Drop)), ((4, 0, 2), vec![]));
+    let refused = vec!["no_value".to_owned()];
+    assert_eq!(
+        written(tombstones(Tombstones::Refuse)),
+        ((4, 2, 0), refused)
+    );
+    let json = |text_is_json| Files {
+        column: Some("id".to_owned()),
+        text_is_json,
+        ..files(FileFormat::Json)
+    };
+    assert_eq!(written(json(false)), ((6, 0, 0), vec![]));
+    assert_eq!(
+        written(json(true)),
+        ((0, 6, 0), vec!["not_json".to_owned()])
+    );
 }
