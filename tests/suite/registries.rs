@@ -93,6 +93,33 @@ fn only_a_registry_says_that_a_schema_is_unknown() {
     assert!(!behind.requests().is_empty());
 }
 
+/// Decoders of large schemas give way to each other within one batch.
+#[test]
+fn large_schemas_of_one_batch_are_read_one_after_the_other() {
+    let more: Vec<String> = (0..9000)
+        .map(|n| format!(r#"{{"name":"f{n}","type":"int"}}"#))
+        .collect();
+    let small = r#"{"name":"x","type":"int"}"#;
+    let large = |first: &str| record(&format!("{first},{small},{}", more.join(",")));
+    let of = |name: &str| large(&format!(r#"{{"name":"{name}","type":"int"}}"#));
+    let api = knows(vec![record(small), of("a"), of("b"), of("c")]);
+    let zone = Zone::new();
+    let long = [&[0, 4][..], &vec![0; 9000]].concat();
+    zone.send(&[
+        framed(1, &[2]),
+        framed(2, &long),
+        framed(3, &long),
+        framed(4, &long),
+        framed(2, &long),
+    ]);
+    zone.take(&zone.config(&api, &[]));
+    assert_eq!(
+        zone.rows(Role::Rows, &["x"]),
+        ["x=1", "x=2", "x=2", "x=2", "x=2"]
+    );
+    assert!(zone.codes().is_empty());
+}
+
 #[test]
 fn what_a_schema_refers_to_is_waited_for_and_is_not_without_end() {
     let large = Arc::new(AtomicBool::new(false));

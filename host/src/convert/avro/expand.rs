@@ -17,9 +17,9 @@ const EMPTY_ROW_MAX: u64 = 64 << 10;
 /// The same for an item of a list or a map, which may be one byte of a value: a message of 1 MiB has a million of them.
 const EMPTY_ITEM_MAX: u64 = 1 << 10;
 
-/// The schema of a record without references. Refuses what cannot be read, and values without bytes in lists: a few bytes could claim
+/// The schema of a record without references, and how many types it has. Refuses what cannot be read, and values without bytes in lists: a few bytes could claim
 /// any number of them.
-pub fn checked(schema: &str) -> Result<Value, String> {
+pub fn checked(schema: &str) -> Result<(Value, u64), String> {
     let value: Value = serde_json::from_str(schema).map_err(|e| format!("it is no JSON: {e}"))?;
     let value = schema::qualified(&value)?;
     if value.get("type").and_then(Value::as_str) != Some("record") {
@@ -41,7 +41,7 @@ pub fn checked(schema: &str) -> Result<Value, String> {
     });
     match endless {
         true => Err("a list of values that have no bytes".to_owned()),
-        false => Ok(value),
+        false => Ok((value, types)),
     }
 }
 

@@ -35,10 +35,12 @@ const ONLY: Fingerprint = Fingerprint::Id(0);
 const MAGIC: u8 = 0;
 /// Decoders that are kept, one for each schema of a writer.
 const DECODERS: usize = 64;
+/// Types of all of them: each has buffers of about 8 KiB.
+const TYPES: u64 = 20_000;
 
 /// The columns of a schema; `Err` says why there are none.
 pub fn columns(schema: &str) -> std::result::Result<Vec<FieldRef>, String> {
-    let schema = expand::checked(schema)?;
+    let (schema, _) = expand::checked(schema)?;
     expand::frugal(&schema)?;
     let decoder = decoder(&schema.to_string(), None)?;
     let fields = decoder.schema();
@@ -86,6 +88,7 @@ struct Writer {
     schema: Arc<str>,
     /// The same without references.
     expanded: String,
+    types: u64,
     decoder: Decoder,
     /// It has fields that the schema in force lacks, and these are to be put in force first.
     has_more: bool,
@@ -154,7 +157,7 @@ impl Avro {
             (true, None) => return Err(refused("there is no `schema.registry.url`".to_owned())),
         };
         let fields = columns(schema).map_err(refused)?;
-        let expanded = expand::checked(schema).map_err(refused)?;
+        let (expanded, _) = expand::checked(schema).map_err(refused)?;
         Ok(Avro {
             schema: schema.into(),
             reader: expanded.to_string(),
@@ -220,7 +223,7 @@ impl Avro {
     }
 
     fn writer(&self, text: &Arc<str>) -> std::result::Result<Writer, String> {
-        let expanded = expand::checked(text)?;
+        let (expanded, types) = expand::checked(text)?;
         resolve::same_meaning(&expanded, &self.expanded)?;
         let expanded = expanded.to_string();
         let decoder = decoder(&expanded, Some(&self.reader))?;
@@ -232,15 +235,23 @@ impl Avro {
         Ok(Writer {
             schema: text.clone(),
             expanded,
+            types,
             decoder,
             has_more: more.is_some(),
         })
     }
 
-    /// The least recently used one goes where there are too many.
+    /// The least recently used ones go where there are too many.
     fn keeps(&mut self, id: u32, writer: std::result::Result<Writer, String>) {
-        if self.writers.len() >= DECODERS {
-            drop(self.writers.remove(0));
+        let types = |writer: &std::result::Result<Writer, String>| match writer {
+            Ok(writer) => writer.types,
+            Err(_) => 0,
+        };
+        let mut all: u64 = self.writers.iter().map(|(_, of)| types(of)).sum();
+        all += types(&writer);
+        while self.writers.len() >= DECODERS || all > TYPES && !self.writers.is_empty() {
+            let (_, gone) = self.writers.remove(0);
+            all -= types(&gone);
         }
         self.writers.push((id, writer));
     }
@@ -281,6 +292,9 @@ impl Decode for Avro {
                     );
                     continue;
                 }
+                // Another one of these may have taken its place.
+                self.ready(&[*id])?;
+                self.may_go_on(&groups, &[*id])?;
                 self.group(*id, group, &mut rows, &mut pieces, &mut rejects)?;
             }
         }

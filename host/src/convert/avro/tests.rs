@@ -31,7 +31,7 @@ fn read(
     written: &str,
     values: &[&[u8]],
 ) -> std::result::Result<Vec<String>, String> {
-    let expanded = expand::checked(in_force)?;
+    let (expanded, _) = expand::checked(in_force)?;
     let mut avro = Avro {
         schema: in_force.into(),
         reader: expanded.to_string(),
