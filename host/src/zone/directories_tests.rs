@@ -180,8 +180,10 @@ fn what_was_named_before_is_named_the_same() {
                 placing.known.clear();
                 let by = by(path, zone, floor);
                 for n in 0..400_i64 {
-                    // Far from each other, and several of one minute.
-                    for ms in [n * 77_777_777 % 50_000_000_000 + n, n * 7_777] {
+                    // Far from each other; and several of one minute, where offsets had seconds and where they have none.
+                    let near = n * 7_777;
+                    let far = n * 77_777_777 % 50_000_000_000 + n;
+                    for ms in [far, near, 1_700_000_000_000 + near] {
                         let named = placing.named(&by, ms * 1000 + 7);
                         assert_eq!(named.as_deref(), name_of(&by, ms).as_deref());
                     }
