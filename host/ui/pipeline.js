@@ -78,7 +78,7 @@ export function pipelineView(main, ctx, name, tab) {
     mark(state, 'class', `badge ${row.state.toLowerCase()}`);
     say(target, row.state === row.target ? '' : `shall be ${row.target}`);
     for (const { button, fits } of buttons) button.hidden = !fits(row);
-    const key = JSON.stringify([row.state, row.trace, row.alarm, row.live?.closes]);
+    const key = JSON.stringify([row.state, row.target, row.trace, row.alarm, row.live?.closes]);
     if (key !== shown) {
       shown = key;
       put(trouble, troubles(row, ctx));
@@ -92,6 +92,8 @@ export function pipelineView(main, ctx, name, tab) {
     leaves?.();
   };
 }
+
+const goesOn = (row) => row.target === 'RUNNING' && row.state !== 'STOPPED' && row.state !== 'PAUSED';
 
 /** Error, causes and hints of a failure, as a person reads them. */
 function troubles(row, ctx) {
@@ -113,7 +115,7 @@ function troubles(row, ctx) {
       h('details', {}, h('summary', {}, 'The whole text'), h('pre', { tabindex: '0' }, row.trace))));
   }
   if (row.alarm) {
-    parts.push(h('section', { class: 'callout warn', 'aria-label': 'Alarm' }, h('p', { class: 'strong' }, 'It goes on, but look at this'), h('p', { class: 'lines' }, row.alarm)));
+    parts.push(h('section', { class: 'callout warn', 'aria-label': 'Alarm' }, h('p', { class: 'strong' }, goesOn(row) ? 'It goes on, but look at this' : 'Look at this before it goes on'), h('p', { class: 'lines' }, row.alarm)));
   }
   if (row.live?.closes === false) {
     parts.push(h('section', { class: 'callout bad', 'aria-label': 'Ledgers' }, h('p', { class: 'strong' }, 'The ledgers do not close'), h('p', {}, 'What was read is not what was written, refused and filtered together. Stop it, run ', h('code', {}, 'weir log --verify'), ', and report it.')));
@@ -221,7 +223,7 @@ function nowTab(content, { name }) {
     say(tile.generation.value, told ? count(told.generation) : '–');
     say(tile.generation.note, 'generation: the version that put them in force');
     say(tile.letters.value, told ? brief(told.dead_letters) : '–');
-    say(tile.letters.note, told && told.records.read > 0 ? `${((told.records.refused + told.records.refused_in_part) / told.records.read * 100).toFixed(2)} % of the records, in whole or in part` : '');
+    say(tile.letters.note, told ? refusedShare(told.records) : '');
     say(tile.input.note, `${plural(row.tasks.length, 'task')}, of the last minute`);
     ages();
     if (told && told.version !== version) {
@@ -258,6 +260,14 @@ function nowTab(content, { name }) {
     clearInterval(tick);
     clearTimeout(due);
   };
+}
+
+/** A record of which every piece was refused is in both numbers. */
+function refusedShare(records) {
+  if (records.read === 0) return '';
+  const least = Math.max(records.refused, records.refused_in_part);
+  const exact = records.refused === 0 || records.refused_in_part === 0;
+  return `${exact ? '' : 'at least '}${(least / records.read * 100).toFixed(2)} % of the records, in whole or in part`;
 }
 
 const POSITIONS_SHOWN = 200;
@@ -303,7 +313,7 @@ function what(change) {
     case 'created': return `created, ${change.target}, with ${keys}`;
     case 'config': return `another config, ${keys}`;
     case 'taken_back': return `its config was taken back: ${change.why}`;
-    case 'target': return `shall be ${change.target}`;
+    case 'target': return `shall be ${change.target}${change.why ? `: ${change.why}` : ''}`;
     case 'offsets': return change.message;
     default: return String(change.what).replaceAll('_', ' ');
   }

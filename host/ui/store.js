@@ -18,6 +18,8 @@ export let heard = false;
 const wants = new Set();
 let connection = null;
 let timer = null;
+/** Counts stops: what began before one sets no timer after it. */
+let stops = 0;
 let failures = 0;
 
 /** Calls `fn` after each change, until the returned function is called. */
@@ -110,13 +112,16 @@ export async function refresh() {
 }
 
 async function ask() {
+  const begun = stops;
+  let to = 'asks';
   try {
     await refresh();
-    linked('asks');
   } catch (error) {
-    linked(error.status === 401 ? 'starts' : 'lost');
-    if (error.status === 401) return;
+    to = error.status === 401 ? 'starts' : 'lost';
   }
+  if (stops !== begun) return;
+  linked(to);
+  if (to === 'starts') return;
   timer = setTimeout(ask, ASK_EVERY);
 }
 
@@ -169,6 +174,7 @@ export function forget() {
 }
 
 export function stop() {
+  stops += 1;
   clearTimeout(timer);
   connection?.abort();
   connection = null;

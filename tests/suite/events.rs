@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::brokers::until;
 use crate::rest_rig::{Rig, basic};
 
 /// As `docs/rest.md` says.
 const LISTENERS: usize = 64;
+/// Something is told so often, whatever happens.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 struct Listener(BufReader<TcpStream>);
 
@@ -89,6 +92,52 @@ fn who_listens_is_told_what_became_other_and_nothing_else() {
     );
 }
 
+/// Commits that a listener was told at first are not told it once more.
+#[test]
+fn what_rests_is_told_once() {
+    let rig = Rig::new(&[]);
+    rig.stopped("b");
+    let zone = format!("file:{}/made", rig.dir.path().display());
+    let config = json!({
+        "connector.class": "weir", "source.type": "rate", "source.rows.per.second": "1000",
+        "sink.type": "zone", "sink.url": zone, "sink.rotate.age": "100ms",
+    });
+    let body = json!({ "name": "made", "config": config });
+    let made = rig.send("POST", "/connectors", &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    let recent = |one: &Value| one["live"]["recent"].as_array().map_or(0, Vec::len);
+    until("two commits", || {
+        (recent(&rig.get("/pipelines/made").json()) > 1).then_some(())
+    });
+    assert_eq!(rig.bare("PUT", "/connectors/made/pause").status, 202);
+    until("its rest", || {
+        let shown = rig.get("/pipelines/made").json();
+        (shown["state"] == "PAUSED").then_some(())
+    });
+    let mut listener = Listener::new(&rig);
+    let first = listener.event().1;
+    assert_eq!(states(&first), ["b STOPPED", "made PAUSED"]);
+    assert!(recent(&first["changed"][1]) > 1, "{first}");
+    // But for the commits, of which it is told the newest one from now on.
+    let of_made = |data: &Value| {
+        let mut all = data["changed"].as_array().unwrap().iter().cloned();
+        let mut made = all.find(|one| one["name"] == "made")?;
+        made["live"]["recent"] = Value::Null;
+        Some(made)
+    };
+    let mut told = of_made(&first);
+    assert_eq!(rig.bare("PUT", "/connectors/b/pause").status, 202);
+    loop {
+        let data = listener.event().1;
+        if let Some(made) = of_made(&data) {
+            assert_ne!(told.replace(made.clone()), Some(made));
+        }
+        if states(&data).contains(&"b PAUSED".to_owned()) {
+            return;
+        }
+    }
+}
+
 #[test]
 fn listeners_are_counted_give_their_place_back_and_hold_no_end_up() {
     let rig = Rig::new(&[]);
@@ -101,6 +150,14 @@ fn listeners_are_counted_give_their_place_back_and_hold_no_end_up() {
     let mut rest = Vec::new();
     more.0.read_to_end(&mut rest).expect("it ends");
     assert_eq!(rig.get("/health").status, 200);
+    // Whoever leaves makes room, and not only when it is told something next.
+    all.pop();
+    let left = Instant::now();
+    all.push(until("a place", || {
+        let mut one = Listener::new(&rig);
+        (one.event().0 == "pipelines").then_some(one)
+    }));
+    assert!(left.elapsed() < HEARTBEAT, "{:?}", left.elapsed());
     // The server ends although they would listen on.
     let began = Instant::now();
     drop(rig);

@@ -1,16 +1,26 @@
 //! `errors.max.*`: refusals that jump after a swap are taken back once, then pause; and progress in Spark's names beside it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use weir::clock::SystemClock;
+use weir::config::from_map;
+use weir::connectors::CATALOG;
+use weir::operations::guard::{in_force, roll_back};
+use weir::plugin::{Places, Plugins};
 
+use crate::api::{Api, Reaction, Request, say};
 use crate::brokers::until;
 use crate::case::{Case, said};
 use crate::daemon_rig::{Rig, Running};
+use crate::http_sink;
+use crate::world::plugins_dir;
 
 const NAME: &str = "numbers";
 
@@ -32,6 +42,13 @@ fn began(set: &[&str], more: &[(&str, &str)]) -> (Rig, Running) {
     let mut rig = Rig::new(&["t"]);
     rules(&rig, 49);
     let daemon = rig.start(set);
+    let config = rig.config("t", &keys(more));
+    let answer = daemon.put_config(NAME, &config);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    (rig, daemon)
+}
+
+fn keys<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut keys = vec![
         ("errors.tolerance", "all"),
         ("transforms", "flatten,rules"),
@@ -43,9 +60,7 @@ fn began(set: &[&str], more: &[(&str, &str)]) -> (Rig, Running) {
         ("transforms.rules.rules", "rules.toml"),
     ];
     keys.extend(more);
-    let answer = daemon.put_config(NAME, &rig.config("t", &keys));
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    (rig, daemon)
+    keys
 }
 
 fn committed(daemon: &Running, offset: i64) {
@@ -156,6 +171,109 @@ fn a_jump_after_a_swap_is_taken_back_and_the_next_one_pauses() {
     });
 }
 
+fn swap(daemon: &Running) {
+    let target = format!("/pipelines/{NAME}/swap");
+    let answer = daemon.ask("POST", &target, Some(&json!({ "reload": true })));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Records are read and not committed.
+fn gathered(daemon: &Running) {
+    until("records that are read", || {
+        let query = daemon.get(&format!("/pipelines/{NAME}/progress?limit=1"));
+        (query["status"]["isTriggerActive"] == true).then_some(())
+    });
+}
+
+/// The entry of a swap has the last rows of the rules before: what they refused is no reason to take the mend back.
+#[test]
+fn a_mend_that_comes_before_the_commit_is_left_in_force() {
+    let keys = [
+        ("errors.max.count", "0"),
+        ("errors.max.action", "rollback"),
+        ("sink.rotate.age", "1h"),
+    ];
+    let (rig, daemon) = began(&[], &keys);
+    send(&rig, 1, 1);
+    gathered(&daemon);
+    rules(&rig, 0);
+    swap(&daemon);
+    send(&rig, 1, 25);
+    gathered(&daemon);
+    rules(&rig, 70);
+    swap(&daemon);
+    let told = || rig.log().matches("too many records are refused").count();
+    assert_eq!((told(), alarm(&daemon)), (0, String::new()));
+    // The guard's thread does one thing after another: had it been told of that entry, it would have acted by now.
+    send(&rig, 99, 1);
+    gathered(&daemon);
+    daemon.ask("PUT", &format!("/connectors/{NAME}/stop"), None);
+    until("what the guard says of the good rules", || {
+        alarm(&daemon).ends_with("already").then_some(())
+    });
+    assert_eq!(told(), 1);
+    let history = daemon.get(&format!("/pipelines/{NAME}/history"));
+    let periods = history["periods"].as_array().unwrap();
+    assert_eq!(periods.len(), 3, "{history}");
+    assert_ne!(periods[2]["actor"], "errors.max");
+    // The same where it was told before the mend, and comes to it later.
+    daemon.kill();
+    let rules = rig.path("rules.toml").display().to_string();
+    let (plugins, store) = (plugins_dir().display().to_string(), rig.path("store"));
+    let store = store.display().to_string();
+    let mut of = rig.config("t", &self::keys(&keys));
+    of.extend(
+        [
+            ("name", NAME),
+            ("transforms.rules.rules", &rules),
+            ("plugin.path", &plugins),
+            ("plugin.store", &store),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let of = of.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let config = from_map("test", of, &CATALOG).unwrap();
+    let clock = SystemClock::shared();
+    let order = |generation: &Value| {
+        let plugins = Plugins::open(Places::of(&config)).unwrap();
+        let plugins = plugins.with_compiler(env!("CARGO_BIN_EXE_weir"));
+        let order = (generation.as_u64().unwrap(), "late");
+        roll_back((&config, plugins), &clock, None, order).unwrap()
+    };
+    let [bad, good] = [&periods[1]["generation"], &periods[2]["generation"]];
+    assert_eq!(order(bad), None);
+    assert_eq!(in_force(&config, &clock).unwrap(), good.as_u64());
+    let version = order(good);
+    assert!(
+        version.is_some() && in_force(&config, &clock).unwrap() == version,
+        "{version:?}"
+    );
+}
+
+/// What is committed at the stop may be too much; a stop is a person's, and stays one.
+#[test]
+fn a_pipeline_that_a_person_stops_stays_stopped() {
+    let keys = [
+        ("errors.max.count", "0"),
+        ("errors.max.action", "pause"),
+        ("sink.rotate.age", "1h"),
+    ];
+    let (mut rig, daemon) = began(&[], &keys);
+    send(&rig, 99, 25);
+    gathered(&daemon);
+    daemon.ask("PUT", &format!("/connectors/{NAME}/stop"), None);
+    let told = until("what the guard says", || {
+        Some(alarm(&daemon)).filter(|alarm| alarm.ends_with("already"))
+    });
+    assert!(told.ends_with("its target is STOPPED already"), "{told}");
+    let changes = daemon.get(&format!("/pipelines/{NAME}/configs"));
+    let last = changes["changes"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["target"], "STOPPED", "{changes}");
+    daemon.kill();
+    let daemon = rig.start(&[]);
+    assert_eq!(daemon.state(NAME), "STOPPED");
+}
+
 #[test]
 fn a_warning_is_said_once_and_ends_where_it_is_over() {
     let keys = [("errors.max.count", "3"), ("errors.max.window", "1s")];
@@ -180,6 +298,56 @@ fn a_warning_is_said_once_and_ends_where_it_is_over() {
         1,
         "{}",
         rig.log()
+    );
+}
+
+/// A record that rules refuse in part and the API as well is one; one that only the API refuses is one more.
+#[test]
+fn what_rules_and_an_api_refuse_is_counted_by_records() {
+    let refuses = |request: &Request, _: usize| match request.body.len() % 3 {
+        0 => say(422),
+        _ => Reaction::Take,
+    };
+    let transforms = "[[transforms]]\nname = \"flatten\"\ntype = \"xml-flatten\"\nrow-tag = \"book\"\n\
+                      columns = [\"title\", \"publication_year\"]\ntypes.publication_year = \"int\"\n\
+                      [[transforms]]\nname = \"rules\"\ntype = \"validate\"\nrules = \"rules.toml\"\n\
+                      [errors]\ntolerance = \"all\"\nmax.count = ";
+    let run = |most: u64| {
+        let api = Api::new(refuses);
+        let source = "rows.total = 200\nsample = \"dirty-books\"\nseed = 7\n";
+        let errors = format!("{transforms}{most}\n");
+        let rig = http_sink::Rig::new(&api, source, "http.batch.rows = 1\n", &errors);
+        let config = fs::read_to_string(rig.path("post.toml")).unwrap();
+        let config = config.replace("http.json.column = \"value\"\n", "");
+        fs::write(rig.path("post.toml"), config).unwrap();
+        fs::write(
+            rig.path("rules.toml"),
+            "[columns.publication_year]\nmin = 1950\n",
+        )
+        .unwrap();
+        let output = rig.run();
+        assert!(output.status.success(), "{}", said(&output));
+        let totals = rig.log().unwrap().state().totals();
+        (said(&output), rig.dead_letters(), totals.records)
+    };
+    let (quiet, letters, records) = run(200);
+    assert!(!quiet.contains("too many"), "{quiet}");
+    let of = |by_api: bool| -> BTreeSet<i64> {
+        let letters = letters.iter();
+        let letters = letters.filter(|(_, code, _)| (code == "http_422") == by_api);
+        letters.map(|(offset, ..)| *offset).collect()
+    };
+    let (rules, api) = (of(false), of(true));
+    let refused = rules.union(&api).count() as u64;
+    let both = rules.intersection(&api).count();
+    assert!(
+        both > 0 && refused > records.refused.max(records.refused_in_part),
+        "{both} {refused} {records:?}"
+    );
+    let (told, ..) = run(refused - 1);
+    assert!(
+        told.contains(&format!("{refused} of 200 records were refused")),
+        "{refused}: {told}"
     );
 }
 
@@ -212,6 +380,28 @@ fn a_run_without_a_daemon_ends_and_says_why() {
         log.state().totals().records.read,
         log.state().totals().records.refused
     );
+}
+
+/// As with one that fails later: what looks at `status` needs no other field.
+#[test]
+fn a_pipeline_that_cannot_begin_says_so_in_sparks_names() {
+    let mut rig = Rig::new(&["t"]);
+    let roots = |of: &Path| format!("rest.files.roots={}", of.display());
+    let daemon = rig.start(&[&roots(rig.dir.path())]);
+    let made = daemon.put_config(NAME, &rig.config("t", &[]));
+    assert_eq!(made.status, 201, "{}", made.text());
+    daemon.kill();
+    // What it may use was taken from it meanwhile.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let daemon = rig.start(&[&roots(elsewhere.path())]);
+    until("the failure", || {
+        (daemon.state(NAME) == "FAILED").then_some(())
+    });
+    let query = daemon.get(&format!("/pipelines/{NAME}/progress"));
+    let (message, trace) = (&query["status"]["message"], &query["exception"]);
+    let why = (message.as_str().unwrap()).strip_prefix("Terminated with exception: ");
+    assert!(why.is_some_and(|why| why.contains("sink.url")), "{query}");
+    assert_eq!(why, trace.as_str().unwrap().lines().next(), "{query}");
 }
 
 #[test]

@@ -307,6 +307,53 @@ fn pipelines_commits_rules_and_a_failure_are_seen_and_changed() {
 }
 
 #[test]
+fn what_the_guard_did_is_seen_and_a_hidden_page_asks_nothing() {
+    let Some(browser) = browser() else { return };
+    let mut rig = Rig::new(&[]);
+    let running = rig.start(&[]);
+    let rules = rule_file(&rig, "books.toml", 2000);
+    let mut config = books(&rig, "zone-held", &rules);
+    config["errors.max.count"] = json!("20");
+    config["errors.max.action"] = json!("pause");
+    create(&running, "held", &config, "RUNNING");
+    let shown = until("the pause", || {
+        let shown = running.get("/pipelines/held");
+        let paused = shown["state"] == "PAUSED" && shown["alarm"].as_str()?.ends_with("; paused");
+        paused.then_some(shown)
+    });
+    let saw = begin(&browser, "paused", &running, &["held"]).saw();
+    let (told, why) = (
+        saw["alarm"].as_str().unwrap(),
+        shown["alarm"].as_str().unwrap(),
+    );
+    assert!(
+        told.starts_with("Look at this before it goes on") && told.contains(why),
+        "{told}"
+    );
+    let changes = saw["changes"].as_str().unwrap();
+    assert!(
+        changes.contains("shall be PAUSED: ") && changes.contains("errors.max.count = 20"),
+        "{changes}"
+    );
+    // Records of which every piece was refused are not counted twice.
+    let records = |field: &str| shown["live"]["records"][field].as_f64().unwrap();
+    let (whole, part) = (records("refused"), records("refused_in_part"));
+    assert!(whole > 0.0 && part > 0.0, "{shown}");
+    let least = whole.max(part) / records("read") * 100.0;
+    let share = saw["share"].as_str().unwrap();
+    assert!(
+        share.contains(&format!("at least {least:.2} % of the records")),
+        "{share}"
+    );
+    let saw = begin(&browser, "hidden", &running, &[]).saw();
+    assert_eq!(
+        (&saw["asks"], &saw["hidden"], &saw["again"]),
+        (&json!(2), &json!(2), &json!(true)),
+        "{saw:#}"
+    );
+}
+
+#[test]
 fn a_login_of_either_kind_opens_and_a_reader_has_no_buttons() {
     let Some(browser) = browser() else { return };
     let mut rig = Rig::new(&[]);

@@ -130,7 +130,9 @@ fn rows_of_one_record_are_refused_one_by_one() {
     ];
     fs::write(lab.case.path("in/one.jsonl"), lines.join("\n") + "\n").unwrap();
     lab.case.done(&["run", "raw.toml", "--progress", "none"]);
-    lab.processed();
+    lab.declare(RULES, "errors.max.count = 1\n");
+    let told = lab.processed();
+    assert!(told.contains("2 of 3 records were refused"), "{told}");
     let totals = lab.log().state().totals();
     let (records, rows) = (totals.records, totals.rows);
     assert_eq!((records.read, records.with_rows), (3, 2), "{records:?}");

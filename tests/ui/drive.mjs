@@ -157,6 +157,48 @@ const scripts = {
     process.stdin.pause();
   },
 
+  async paused() {
+    const [name] = more;
+    await go(`#/p/${name}`, '.callout.warn');
+    saw.alarm = await text('.callout.warn');
+    saw.share = await page.locator('.tile', { hasText: 'Dead letters' }).innerText();
+    await accessible('paused');
+    await page.getByRole('link', { name: 'Config', exact: true }).click();
+    await page.getByText('errors.max.action').waitFor();
+    saw.changes = await page.locator('.scroll[aria-label="Changes"] tbody tr').first().innerText();
+  },
+
+  /** Where there are no events it asks, and not while nobody sees the page. */
+  async hidden() {
+    await page.clock.install();
+    let asked = 0;
+    let answer = null;
+    const held = new Promise((done) => { answer = done; });
+    await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body: 'event: full\ndata: {}\n\n' }));
+    await page.route('**/pipelines?expand=live', async (route) => {
+      asked += 1;
+      if (asked === 2) await held;
+      await route.continue();
+    });
+    const asks = async (least) => {
+      for (let i = 0; asked < least && i < 200; i += 1) await page.clock.runFor(100);
+      return asked;
+    };
+    await go('#/', 'main');
+    saw.asks = await asks(2);
+    const seen = (hidden) => page.evaluate((to) => {
+      Object.defineProperty(document, 'hidden', { value: to, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await seen(true);
+    const answered = page.waitForResponse('**/pipelines?expand=live');
+    answer();
+    await (await answered).finished();
+    saw.hidden = await asks(3);
+    await seen(false);
+    saw.again = (await asks(3)) > 2;
+  },
+
   async login() {
     const [reader, password, writer, token] = more;
     await go('', 'form.login');

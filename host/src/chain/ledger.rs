@@ -15,6 +15,13 @@ pub struct Records {
     pub refused_in_part: u64,
 }
 
+impl Records {
+    /// Refused, whole or in part: so many at least. A record of which every piece was refused is in both numbers.
+    pub fn refused_at_least(&self) -> u64 {
+        self.refused.max(self.refused_in_part)
+    }
+}
+
 /// Rows: `made = written + refused + filtered + duplicates + late`; `late` is 0 until event time exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

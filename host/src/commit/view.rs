@@ -7,13 +7,13 @@
 //! ```
 //! `read` holds a lock while it copies what an answer needs; nothing here gives out the state itself.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
 
 use super::LogName;
 use super::log::{first_state, fold, hole, newest_listed, read_next};
 use super::state::State;
 use crate::error::{Error, Kind, Result};
-use crate::lock::lock;
+use crate::lock::{lock, try_lock};
 use crate::store::Store;
 
 /// The state of a [`super::Log`] of this process. It ends with the log: keep only a weak reference.
@@ -111,10 +111,8 @@ impl Folded {
         name: &LogName,
         go_on: &dyn Fn(usize) -> Result<()>,
     ) -> Result<Option<bool>> {
-        let _reading = match self.reading.try_lock() {
-            Ok(reading) => reading,
-            Err(TryLockError::Poisoned(reading)) => reading.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
+        let Some(_reading) = try_lock(&self.reading) else {
+            return Ok(None);
         };
         let mut again = false;
         loop {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::disk_space::Room;
-use super::guard::{self, Acts, Alarm, Guarding, Orders};
+use super::guard::{self, Act, Acts, Alarm, Guarding, Orders};
 use super::jobs::{self, JobRunner, Pool};
 use super::journal::{Change, Journal, Recorded};
 use super::listeners::Live;
@@ -33,7 +33,7 @@ use crate::error::{self, Error, Result};
 use crate::lock::lock;
 use crate::logging;
 use crate::operations::PAGE_BYTES;
-use crate::operations::guard::{ACTOR, roll_back};
+use crate::operations::guard::{ACTOR, in_force, roll_back};
 use crate::pipeline::Stop;
 use crate::plugin::{Places, Plugins};
 use crate::telemetry::Meters;
@@ -403,17 +403,20 @@ impl Supervisor {
         }
     }
 
+    fn is_void(&self, pipeline: &str, generation: u64) -> bool {
+        let config = self.pipeline(pipeline).map_err(Refused::into_error);
+        let in_force = config.and_then(|config| in_force(&config, &self.clock));
+        guard::is_void(pipeline, generation, in_force)
+    }
+
     /// What a pipeline does and did since the process began, with its newest commits.
     pub fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
         let entry = self.find(name)?;
         let query = self.meters.query(&entry.name, limit);
         let seen = entry.unit.seen();
-        // What failed before its log was open has told the unit only.
-        Ok(match (seen.standing, &query.exception) {
-            (Standing::Failed, None) => Query {
-                exception: seen.trace,
-                ..query
-            },
+        // What cannot begin has told nobody but the unit.
+        Ok(match (seen.standing, &query.exception, seen.trace) {
+            (Standing::Failed, None, Some(trace)) => query.failed(trace),
             _ => query,
         })
     }
@@ -509,17 +512,24 @@ impl Supervisor {
 }
 
 impl Acts for Supervisor {
-    fn pause(&self, pipeline: &str, why: &str) -> Result<()> {
+    fn pause(&self, pipeline: &str, generation: u64, why: &str) -> Result<Act> {
         let by = Actor(ACTOR.to_owned());
-        self.set_target_because(pipeline, Target::Paused, why, &by)
+        self.pause_unless(pipeline, why, &by, &|| self.is_void(pipeline, generation))
             .map_err(Refused::into_error)
     }
 
-    fn roll_back(&self, pipeline: &str, why: &str) -> Result<u64> {
+    fn roll_back(&self, pipeline: &str, generation: u64, why: &str) -> Result<Act> {
+        let entry = self.find(pipeline).map_err(Refused::into_error)?;
+        let target = entry.record().target;
+        if target != Target::Running {
+            return Ok(Act::At(target));
+        }
         let config = self.pipeline(pipeline).map_err(Refused::into_error)?;
         let running = self.rule_changes(&config.name);
         let plugins = self.plugins_of(&config)?;
-        roll_back((config.as_ref(), plugins), &self.clock, running, why)
+        let order = (generation, why);
+        let version = roll_back((config.as_ref(), plugins), &self.clock, running, order)?;
+        Ok(version.map_or(Act::OtherRules, Act::Done))
     }
 
     fn alarm(&self, pipeline: &str, tell: &dyn Fn(&Alarm)) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::book::{Entry, FILES, Record, Registry, Supervisor, info, status};
+use super::guard::Act;
 use super::journal::{Change, Recorded, What};
 use super::readers::failed;
 use super::{Actor, Asker, Info, Job, Origin, Readers, Refused, Standing, Status, Target};
@@ -385,30 +386,45 @@ impl Supervisor {
 
     /// Returns when the change is recorded, not when it is carried out.
     pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
-        self.set_target_because(name, target, "", by)
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        match standing_target(&entry)? {
+            now if now == target => Ok(()),
+            _ => self.record_target(&entry, target, "", by),
+        }
     }
 
-    /// `why`: empty, or what the guard says.
-    pub(super) fn set_target_because(
+    /// The guard's pause, and why: of what runs, and not if it is `void` by now. A person's pause or stop stays as it is.
+    pub(super) fn pause_unless(
         &self,
         name: &str,
+        why: &str,
+        by: &Actor,
+        void: &dyn Fn() -> bool,
+    ) -> Result<Act, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        match standing_target(&entry)? {
+            Target::Running if void() => Ok(Act::OtherRules),
+            Target::Running => self
+                .record_target(&entry, Target::Paused, why, by)
+                .map(|()| Act::Done(0)),
+            other => Ok(Act::At(other)),
+        }
+    }
+
+    /// The caller holds the entry's `changes`.
+    fn record_target(
+        &self,
+        entry: &Entry,
         target: Target,
         why: &str,
         by: &Actor,
     ) -> Result<(), Refused> {
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        let before = entry.record();
-        if before.deleted {
-            return Err(gone(name));
-        }
-        if before.target == target {
-            return Ok(());
-        }
         let why = why.to_owned();
         self.record(
             &mut lock(&self.book),
-            name,
+            &entry.name,
             by,
             What::Target { target, why },
         )?;
@@ -658,6 +674,14 @@ fn differs(now: &Job, next: &Job) -> Differs {
     match rest(&now) == rest(&next) && !reads_zone {
         true => Differs::InRules,
         false => Differs::More,
+    }
+}
+
+fn standing_target(entry: &Entry) -> Result<Target, Refused> {
+    let record = lock(&entry.record);
+    match record.deleted {
+        true => Err(gone(&entry.name)),
+        false => Ok(record.target),
     }
 }
 

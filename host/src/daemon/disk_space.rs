@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::lock::lock;
+use crate::lock::{lock, try_lock};
 
 /// Bytes that are written as a test: a change with a large config.
 const PROBE_BYTES: usize = 16 << 10;
@@ -26,7 +26,7 @@ pub(super) struct Room {
 impl Room {
     /// The problem, if there is one. While one caller tests the disk, others get the last result.
     pub(super) fn wanting(&self, dir: &Path, clock: &dyn Clock) -> Option<String> {
-        if let Ok(mut asked) = self.asked.try_lock() {
+        if let Some(mut asked) = try_lock(&self.asked) {
             let now = clock.elapsed();
             if asked.is_none_or(|at| now >= at + ASK_EVERY) {
                 *asked = Some(now);

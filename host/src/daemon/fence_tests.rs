@@ -387,3 +387,34 @@ fn what_would_take_from_another_or_show_a_secret_is_refused() {
     );
     assert!(daemon.shut_down(Duration::from_secs(5)));
 }
+
+/// What the guard ordered about rules that were replaced meanwhile is void, and a pipeline that a person stopped stays so.
+#[test]
+fn the_guard_looks_at_what_holds_before_it_acts() {
+    use super::guard::{Act, Acts};
+    let world = World::new();
+    world.produce("good", 10);
+    let daemon = world.open().expect("daemon");
+    let config = world.config("good");
+    let created = daemon.create("good", config, Target::Running, Readers::Kept, &by());
+    created.expect("created");
+    until("a commit", || {
+        position(&daemon, "good").filter(|p| *p == 10)
+    });
+    let target = || daemon.info("good").expect("info").target;
+    let pause = |generation| daemon.pause("good", generation, "bad").expect("an answer");
+    let back = |generation| daemon.roll_back("good", generation, "bad");
+    assert_eq!((pause(7), target()), (Act::OtherRules, Target::Running));
+    assert_eq!(back(7).expect("an answer"), Act::OtherRules);
+    back(0).expect_err("there is nothing to go back to");
+    assert!(matches!(pause(0), Act::Done(_)));
+    assert_eq!(target(), Target::Paused);
+    let stopped = daemon.set_target("good", Target::Stopped, &by());
+    stopped.expect("stopped");
+    assert_eq!(
+        (pause(0), target()),
+        (Act::At(Target::Stopped), Target::Stopped)
+    );
+    assert_eq!(back(0).expect("an answer"), Act::At(Target::Stopped));
+    daemon.shut_down(Duration::from_secs(10));
+}

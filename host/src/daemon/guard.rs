@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::Target;
 use crate::clock::Clock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
@@ -21,6 +22,8 @@ const WAITING: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub pipeline: String,
+    /// The rules that it is about. Others may be in force when it is carried out: then it is void.
+    pub generation: u64,
     pub what: Verdict,
 }
 
@@ -97,56 +100,18 @@ impl Guarding {
         let settled = Settled {
             generation: rules.generation,
             records: records.read,
-            // What an HTTP API refused is in the ledger only.
-            refused: noted.max(records.refused).max(records.refused_in_part),
+            refused: noted.max(records.refused_at_least()).min(records.read),
             at: self.clock.elapsed(),
             now: self.clock.now_micros(),
         };
         let Some(verdict) = guard.committed(&settled, state) else {
             return;
         };
-        let version = committed.version;
-        match &verdict {
-            Verdict::Over => {
-                alarm.tell(None);
-                tracing::info!(
-                    pipeline,
-                    version,
-                    "no more records are refused than errors.max allows"
-                );
-            }
-            Verdict::Warn(why) => {
-                alarm.tell(Some(why.clone()));
-                alarm.acted("warn");
-                tracing::warn!(
-                    pipeline,
-                    version,
-                    action = "warn",
-                    "too many records are refused: {why}"
-                );
-            }
-            Verdict::Pause(why) => {
-                alarm.tell(Some(format!("{why}; it is being paused")));
-                tracing::error!(
-                    pipeline,
-                    version,
-                    action = "pause",
-                    "too many records are refused: {why}"
-                );
-            }
-            Verdict::RollBack(why) => {
-                alarm.tell(Some(format!("{why}; going back to the rules before")));
-                tracing::error!(
-                    pipeline,
-                    version,
-                    action = "rollback",
-                    "too many records are refused: {why}"
-                );
-            }
-        }
+        tell(pipeline, committed.version, &verdict, alarm);
         if let Verdict::Pause(_) | Verdict::RollBack(_) = verdict {
             let order = Order {
                 pipeline: pipeline.to_owned(),
+                generation: rules.generation,
                 what: verdict,
             };
             if let Err(TrySendError::Full(_)) = self.orders.try_send(order) {
@@ -159,44 +124,108 @@ impl Guarding {
     }
 }
 
-/// Whoever can pause a pipeline and change its rules.
+fn tell(pipeline: &str, version: u64, verdict: &Verdict, alarm: &Alarm) {
+    match verdict {
+        Verdict::Over => {
+            alarm.tell(None);
+            tracing::info!(
+                pipeline,
+                version,
+                "no more records are refused than errors.max allows"
+            );
+        }
+        Verdict::Warn(why) => {
+            alarm.tell(Some(why.clone()));
+            alarm.acted("warn");
+            tracing::warn!(
+                pipeline,
+                version,
+                action = "warn",
+                "too many records are refused: {why}"
+            );
+        }
+        Verdict::Pause(why) => {
+            alarm.tell(Some(format!("{why}; it is being paused")));
+            tracing::error!(
+                pipeline,
+                version,
+                action = "pause",
+                "too many records are refused: {why}"
+            );
+        }
+        Verdict::RollBack(why) => {
+            alarm.tell(Some(format!("{why}; going back to the rules before")));
+            tracing::error!(
+                pipeline,
+                version,
+                action = "rollback",
+                "too many records are refused: {why}"
+            );
+        }
+    }
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Paused, or other rules are in force after this version.
+    Done(u64),
+    /// The order is void: other rules are in force already. Nothing was done.
+    OtherRules,
+    /// A person paused or stopped it already. Nothing was done.
+    At(Target),
+}
+
+/// Whoever can pause a pipeline and change its rules. Both look at what holds now, before anything is done.
 pub trait Acts {
-    fn pause(&self, pipeline: &str, why: &str) -> Result<()>;
-    /// The generation that it went back to, and the version of the swap.
-    fn roll_back(&self, pipeline: &str, why: &str) -> Result<u64>;
+    fn pause(&self, pipeline: &str, generation: u64, why: &str) -> Result<Act>;
+    fn roll_back(&self, pipeline: &str, generation: u64, why: &str) -> Result<Act>;
     fn alarm(&self, pipeline: &str, tell: &dyn Fn(&Alarm));
+}
+
+/// Whether rules of `generation` were replaced. Where the log cannot be read, they count as in force: a pause too much does no harm.
+pub fn is_void(pipeline: &str, generation: u64, in_force: Result<Option<u64>>) -> bool {
+    match in_force {
+        Ok(now) => now.is_some_and(|now| now != generation),
+        Err(error) => {
+            tracing::warn!(pipeline, %error, "it is not known whether other rules are in force already");
+            false
+        }
+    }
 }
 
 /// Does what was decided; where rules cannot be taken back, the pipeline is paused.
 pub fn carry_out(order: &Order, by: &impl Acts) {
-    let pipeline = order.pipeline.as_str();
+    let (pipeline, generation) = (order.pipeline.as_str(), order.generation);
     match &order.what {
         Verdict::Over | Verdict::Warn(_) => {}
-        Verdict::Pause(why) => pause(pipeline, why, by),
-        Verdict::RollBack(why) => match by.roll_back(pipeline, why) {
-            Ok(version) => {
+        Verdict::Pause(why) => pause(pipeline, generation, why, by),
+        Verdict::RollBack(why) => match by.roll_back(pipeline, generation, why) {
+            Ok(Act::Done(version)) => {
                 let words =
                     format!("{why}; the rules before are in force again after version {version}");
+                tracing::warn!(pipeline, version, "{words}");
                 by.alarm(pipeline, &|alarm| {
                     alarm.acted("rollback");
                     alarm.tell(Some(words.clone()));
                 });
-                tracing::warn!(pipeline, version, "{words}");
             }
+            Ok(nothing) => leave(pipeline, nothing, why, by),
             Err(error) => {
                 let why = format!(
                     "{why}; the rules before cannot be put in force: {}",
                     error.one_line()
                 );
-                pause(pipeline, &why, by);
+                pause(pipeline, generation, &why, by);
             }
         },
     }
 }
 
-fn pause(pipeline: &str, why: &str, by: &impl Acts) {
-    let words = match by.pause(pipeline, why) {
-        Ok(()) => format!("{why}; paused"),
+fn pause(pipeline: &str, generation: u64, why: &str, by: &impl Acts) {
+    let words = match by.pause(pipeline, generation, why) {
+        Ok(Act::Done(_)) => format!("{why}; paused"),
+        Ok(nothing) => return leave(pipeline, nothing, why, by),
         Err(error) => {
             tracing::error!(pipeline, %error, "it cannot be paused");
             format!("{why}; it cannot be paused: {}", error.one_line())
@@ -206,6 +235,20 @@ fn pause(pipeline: &str, why: &str, by: &impl Acts) {
         alarm.acted("pause");
         alarm.tell(Some(words.clone()));
     });
+}
+
+/// Somebody was faster. What is no longer so is no alarm.
+fn leave(pipeline: &str, found: Act, why: &str, by: &impl Acts) {
+    let (stays, words) = match found {
+        Act::Done(_) => return,
+        Act::OtherRules => (None, "other rules are in force already".to_owned()),
+        Act::At(target) => {
+            let words = format!("its target is {} already", target.word());
+            (Some(format!("{why}; {words}")), words)
+        }
+    };
+    tracing::info!(pipeline, "{words}: nothing is done about {why}");
+    by.alarm(pipeline, &|alarm| alarm.tell(stays.clone()));
 }
 
 /// A thread that does what is ordered, as long as `acts` gives somebody who can.
@@ -224,4 +267,114 @@ pub fn begin<A: Acts>(
     let thread = std::thread::Builder::new().name("guard".to_owned());
     let begun = thread.spawn(body).map(drop);
     begun.map_err(|e| Error::new(Kind::LimitReached, "guard", "no thread can be started").source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finds what it is told to find, and keeps what it was asked.
+    #[derive(Default)]
+    struct Finds {
+        pauses: Option<Act>,
+        goes_back: Option<Act>,
+        asked: Mutex<Vec<String>>,
+        alarm: Alarm,
+    }
+
+    impl Finds {
+        fn ask(&self, what: &str, generation: u64, act: Option<Act>) -> Result<Act> {
+            lock(&self.asked).push(format!("{what} {generation}"));
+            act.ok_or_else(|| Error::new(Kind::ConfigInvalid, "test", "no"))
+        }
+    }
+
+    impl Acts for Finds {
+        fn pause(&self, _: &str, generation: u64, _: &str) -> Result<Act> {
+            self.ask("pause", generation, self.pauses)
+        }
+
+        fn roll_back(&self, _: &str, generation: u64, _: &str) -> Result<Act> {
+            self.ask("rollback", generation, self.goes_back)
+        }
+
+        fn alarm(&self, _: &str, tell: &dyn Fn(&Alarm)) {
+            tell(&self.alarm);
+        }
+    }
+
+    /// What was asked, the alarm afterwards, what counts as done.
+    fn done(what: Verdict, finds: Finds) -> (Vec<String>, Option<String>, Vec<&'static str>) {
+        finds.alarm.tell(Some("at work".to_owned()));
+        let order = Order {
+            pipeline: "p".to_owned(),
+            generation: 7,
+            what,
+        };
+        carry_out(&order, &finds);
+        let acts = finds.alarm.acts().into_keys().collect();
+        let asked = lock(&finds.asked).clone();
+        (asked, finds.alarm.told(), acts)
+    }
+
+    #[test]
+    fn where_somebody_was_faster_nothing_is_done() {
+        let (back, pause) = (
+            || Verdict::RollBack("bad".to_owned()),
+            || Verdict::Pause("bad".to_owned()),
+        );
+        let finds = |pauses, goes_back| Finds {
+            pauses,
+            goes_back,
+            ..Finds::default()
+        };
+        let told = |asked: &[&str], alarm: Option<&str>, acts: &[&'static str]| {
+            let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (asked, alarm.map(str::to_owned), acts.to_vec())
+        };
+        let (others, stopped) = (Some(Act::OtherRules), Some(Act::At(Target::Stopped)));
+        let stays = Some("bad; its target is STOPPED already");
+        for (what, finds, expected) in [
+            (pause(), finds(others, None), told(&["pause 7"], None, &[])),
+            (
+                pause(),
+                finds(stopped, None),
+                told(&["pause 7"], stays, &[]),
+            ),
+            (
+                back(),
+                finds(None, others),
+                told(&["rollback 7"], None, &[]),
+            ),
+            (
+                back(),
+                finds(None, stopped),
+                told(&["rollback 7"], stays, &[]),
+            ),
+            // It cannot go back, and is overtaken before the pause.
+            (
+                back(),
+                finds(others, None),
+                told(&["rollback 7", "pause 7"], None, &[]),
+            ),
+        ] {
+            assert_eq!(done(what, finds), expected);
+        }
+        let (_, alarm, acts) = done(back(), finds(Some(Act::Done(0)), None));
+        assert_eq!(acts, ["pause"]);
+        assert_eq!(
+            alarm.as_deref(),
+            Some("bad; the rules before cannot be put in force: no; paused")
+        );
+    }
+
+    #[test]
+    fn rules_count_as_in_force_unless_the_log_says_otherwise() {
+        let unread = Err(Error::new(Kind::StoreUnavailable, "test", "away"));
+        let found = [Ok(Some(7)), Ok(Some(8)), Ok(None), unread];
+        assert_eq!(
+            found.map(|found| is_void("p", 7, found)),
+            [false, true, false, false]
+        );
+    }
 }

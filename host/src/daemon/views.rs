@@ -2,7 +2,7 @@
 //! state is kept for the next query. Only one query reads a log at a time, and it stops if its client has left.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Refused;
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::commit::{Folded, LogName, State, View};
 use crate::config::Home;
 use crate::error::{Error, Kind, Result};
-use crate::lock::lock;
+use crate::lock::{lock, try_lock};
 use crate::operations::dlq::{Count, Counted, Files, Letters, Place};
 use crate::store::{self, Store};
 
@@ -172,10 +172,8 @@ impl Known {
     /// Dead letters by code and field.
     pub fn letter_counts(&self) -> Result<Vec<Count>, Refused> {
         self.in_turn(|| {
-            let mut counted = match self.slot.letters.try_lock() {
-                Ok(counted) => counted,
-                Err(TryLockError::Poisoned(counted)) => counted.into_inner(),
-                Err(TryLockError::WouldBlock) => return Ok(None),
+            let Some(mut counted) = try_lock(&self.slot.letters) else {
+                return Ok(None);
             };
             self.with_letters(|of| counted.follow(of))?;
             Ok(Some(counted.by_frequency(&self.name.pipeline)))

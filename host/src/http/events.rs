@@ -79,16 +79,15 @@ impl Feed {
             let Ok(mut shown) = watched.standing(&name) else {
                 continue;
             };
-            if self.begun
-                && let Some(live) = &mut shown.live
-            {
+            let whole = (!self.begun).then(|| shown.clone());
+            if let Some(live) = &mut shown.live {
                 // Whoever listens has the ones before.
                 let newest = live.recent.pop();
                 live.recent = newest.into_iter().collect();
             }
             let digest = digest(&shown);
             if self.told.get(&name) != Some(&digest) {
-                changed.push(shown);
+                changed.push(whole.unwrap_or(shown));
             }
             told.insert(name, digest);
         }
@@ -158,8 +157,11 @@ async fn tell(
                 spoke = Instant::now();
                 to.send(bytes).await.map_err(drop)?;
             }
-            tokio::time::sleep(EVENTS_EVERY).await;
-            Ok::<(), ()>(())
+            let time = tokio::time::sleep(EVENTS_EVERY);
+            match select(pin!(time), pin!(to.closed())).await {
+                Either::Left(_) => Ok(()),
+                Either::Right(_) => Err(()),
+            }
         };
         match select(stopped.as_mut(), pin!(step)).await {
             Either::Right((Ok(()), _)) => {}

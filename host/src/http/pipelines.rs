@@ -525,7 +525,11 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> 
 
 fn progress(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let limit = limit(request)?;
-    let name = &config_of(ctx, request)?.name;
+    let name = request.param("pipeline");
+    // Of one whose config is no longer good it says so.
+    if !ctx.watched.pipelines().iter().any(|one| one == name) {
+        config_of(ctx, request)?;
+    }
     HttpResponse::json(200, &ctx.watched.query(name, limit)?)
 }
 

@@ -341,17 +341,19 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let limit = head_limit(&shared, place);
     let builder = http1_builder(shared.rest.max_header, place);
     let client = Arc::new(client);
+    let (listens, listening) = watch::channel(false);
     let service = {
-        let activity = activity.clone();
+        let (activity, client) = (activity.clone(), Arc::clone(&client));
         service_fn(move |request: Request<Incoming>| {
             activity.busy();
             let (shared, activity) = (Arc::clone(&shared), activity.clone());
-            let client = Arc::clone(&client);
+            let (client, listens) = (Arc::clone(&client), listens.clone());
             Box::pin(async move {
                 let response = answered(&shared, peer, request, &client).await;
                 // An answer that goes on keeps its connection busy.
-                if !endless(response.body()) {
-                    activity.answered();
+                match endless(response.body()) {
+                    true => drop(listens.send_replace(true)),
+                    false => activity.answered(),
                 }
                 Ok::<_, Infallible>(response)
             })
@@ -359,10 +361,13 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     let socket = TokioIo::new(Watched::new(stream, activity.clone()));
     let mut talk = builder.serve_connection(socket, service);
-    // Its time is over, or its place is wanted by somebody else.
+    // Its time is over, its place is wanted by somebody else, or nobody listens any more.
     let mut overdue = pin!(select(
         Box::pin(activity.overdue(limit)),
-        Box::pin(place.wanted())
+        select(
+            Box::pin(place.wanted()),
+            Box::pin(listener_left(listening, &client))
+        )
     ));
     let done = {
         let stop = pin!(stopped.wait_for(|stop| *stop));
@@ -389,7 +394,15 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     if let Err(error) = done {
         tracing::debug!(peer = %peer.ip, %error, "a connection broke");
     }
-    let mut stream = talk.into_parts().io.into_inner();
+    part(talk.into_parts().io.into_inner(), stopped, place).await;
+}
+
+/// For at most [`LINGER`], and not while somebody waits for the place or the end.
+async fn part<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    mut stopped: watch::Receiver<bool>,
+    place: &Place,
+) {
     let stopping = async {
         drop(stopped.wait_for(|stop| *stop).await);
         tokio::time::sleep(TICK).await;
@@ -397,6 +410,15 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let stopping = select(Box::pin(stopping), Box::pin(place.wanted()));
     let lingering = pin!(timeout(LINGER, linger(&mut stream)));
     select(lingering, pin!(stopping)).await;
+}
+
+/// Who listens and has nothing to be told would be missed only with the next heartbeat.
+async fn listener_left(mut listening: watch::Receiver<bool>, client: &Disconnect) {
+    // It does not listen, and never will.
+    if listening.wait_for(|listens| *listens).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    client.left().await;
 }
 
 async fn answered(

@@ -6,10 +6,12 @@
 //! ```text
 //!  a commit → within the limits │ above them ── warn ──────→ said once, until it is within them again
 //!                               │              pause ─────→ the pipeline is paused
-//!                               └              rollback ──→ the rules are young and came by a swap, not by a rollback of
-//!                                                           this guard: back to those before; otherwise paused
+//!                               └              rollback ──→ the rules are young and came by a swap, not by a rollback:
+//!                                                           back to those before; otherwise paused
 //! ```
-//! A rollback never follows a rollback of the guard: the log knows who wrote the swap, over any restart.
+//! A rollback never follows a rollback: the log knows how the rules came into force, over any restart. Only what the rules in
+//! force refuse counts: the entry of a swap has rows of the rules before it, and says nothing of those that it puts in force.
+//! After a pause or a rollback was decided, nothing more is decided about these rules.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,12 +19,13 @@ use std::time::Duration;
 
 use super::swap::SwapPlanner;
 use crate::clock::Clock;
-use crate::commit::{RulesPeriod, State};
+use crate::commit::{Log, LogName, RulesPeriod, State, Writer};
 use crate::config::PipelineConfig;
 use crate::config::checked::{ErrorsMax, OnTooMany};
 use crate::error::Result;
 use crate::pipeline::RuleChanges;
 use crate::plugin::Plugins;
+use crate::store;
 use crate::telemetry::{count, time};
 
 /// Who a swap or a pause of the guard is by: in the log, the journal and the history.
@@ -64,14 +67,25 @@ pub struct Settled {
     pub now: i64,
 }
 
+/// What was said of the rules that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// A warning, and they are not within the limits again.
+    Warned,
+    /// A pause or a rollback: the last that is said of them.
+    Acted,
+}
+
 #[derive(Debug)]
 pub struct Guard {
     max: ErrorsMax,
     parts: VecDeque<Part>,
     /// The rules whose refusals are counted.
     generation: Option<u64>,
-    /// It said something, and is not within the limits again.
-    above: bool,
+    said: Said,
+    /// Something was said of rules before these, and not taken back.
+    said_before: bool,
 }
 
 impl Guard {
@@ -80,12 +94,17 @@ impl Guard {
             max,
             parts: VecDeque::new(),
             generation: None,
-            above: false,
+            said: Said::Nothing,
+            said_before: false,
         }
     }
 
-    /// After each commit. `state`: the log's; it says how the rules came into force.
+    /// After each commit. `state`: the log's, after it; it says which rules are in force, and how they came into force.
     pub fn committed(&mut self, settled: &Settled, state: &State) -> Option<Verdict> {
+        // The last rows of rules that were replaced, or a batch that was planned under them.
+        if settled.generation != state.generation() {
+            return None;
+        }
         let period = (state.periods.iter()).find(|period| period.generation == settled.generation);
         self.decide(settled, period)
     }
@@ -95,23 +114,43 @@ impl Guard {
             // What other rules refused says nothing of these.
             self.generation = Some(settled.generation);
             self.parts.clear();
-            self.above = false;
+            self.said_before |= self.said != Said::Nothing;
+            self.said = Said::Nothing;
         }
         self.add(settled);
-        let Some(why) = self.too_many() else {
-            return std::mem::take(&mut self.above).then_some(Verdict::Over);
-        };
-        if std::mem::replace(&mut self.above, true) {
-            return None;
+        match (self.too_many(), self.said) {
+            (_, Said::Acted) | (Some(_), Said::Warned) => None,
+            (None, Said::Warned) => {
+                self.said = Said::Nothing;
+                Some(Verdict::Over)
+            }
+            // That the guard went back to the rules before is to be seen until a person changes them, or begins it again.
+            (None, Said::Nothing) => {
+                let by_guard = period.is_some_and(|period| period.actor == ACTOR);
+                let over = self.said_before && !by_guard;
+                over.then(|| self.said_before = false)
+                    .map(|()| Verdict::Over)
+            }
+            (Some(why), Said::Nothing) => {
+                self.said_before = false;
+                Some(self.act(why, settled, period))
+            }
         }
-        Some(match self.max.action {
+    }
+
+    fn act(&mut self, why: String, settled: &Settled, period: Option<&RulesPeriod>) -> Verdict {
+        self.said = match self.max.action {
+            OnTooMany::Warn => Said::Warned,
+            OnTooMany::Pause | OnTooMany::Rollback => Said::Acted,
+        };
+        match self.max.action {
             OnTooMany::Warn => Verdict::Warn(why),
             OnTooMany::Pause => Verdict::Pause(why),
             OnTooMany::Rollback => match self.stays(settled, period) {
                 None => Verdict::RollBack(why),
                 Some(stays) => Verdict::Pause(format!("{why}; {stays}")),
             },
-        })
+        }
     }
 
     /// Why the rules are not taken back; `None`: they are.
@@ -123,6 +162,11 @@ impl Guard {
             return Some(
                 "these rules are what the guard went back to, so it does not go further back"
                     .to_owned(),
+            );
+        }
+        if !period.block.is_empty() {
+            return Some(
+                "these rules came by a rollback, and what was before them is blocked".to_owned(),
             );
         }
         let age = u64::try_from(settled.now - period.time).unwrap_or(0);
@@ -187,16 +231,39 @@ impl Guard {
 /// Time for a running process to go over to the rules before.
 const SWAPPED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Puts the newest rules before those in force in force again, and blocks these. Returns the version after which they hold.
+/// The rules in force by the log as it is now. `None`: there is no log yet.
+pub fn in_force(config: &PipelineConfig, clock: &Arc<dyn Clock>) -> Result<Option<u64>> {
+    let Some(store) = store::open_existing(&config.home.at)? else {
+        return Ok(None);
+    };
+    let name = LogName::new(&config.name, &config.home.zone);
+    let log = Log::open(store, name, clock.clone(), Writer::this_process(&**clock))?;
+    Ok(log.map(|log| log.state().generation()))
+}
+
+/// Puts the newest rules before those of `generation` in force again, and blocks these. Returns the version after which they
+/// hold. `None`: other rules are in force already, and nothing was done.
 pub fn roll_back(
     (config, plugins): (&PipelineConfig, Plugins),
     clock: &Arc<dyn Clock>,
     running: Option<RuleChanges>,
-    why: &str,
-) -> Result<u64> {
+    (generation, why): (u64, &str),
+) -> Result<Option<u64>> {
     let planner = SwapPlanner::open(config.clone(), plugins, clock, ACTOR)?.running(running);
-    let swapped = planner.rollback(None, why)?.execute(SWAPPED_WITHIN)?;
-    Ok(swapped.version.unwrap_or(swapped.replaces))
+    if planner.generation() != generation {
+        return Ok(None);
+    }
+    let done = planner
+        .rollback(None, why)
+        .and_then(|plan| plan.execute(SWAPPED_WITHIN));
+    match done {
+        Ok(swapped) => Ok(Some(swapped.version.unwrap_or(swapped.replaces))),
+        // Somebody else's swap may have come between.
+        Err(refused) => match in_force(config, clock) {
+            Ok(Some(now)) if now != generation => Ok(None),
+            _ => Err(refused.into()),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -327,6 +394,110 @@ mod tests {
             commit(&mut old, &period(7, "ann"), 3601, bad),
             "errors.max.probation",
         );
+    }
+
+    /// A log with two swaps, at versions 1 and 2.
+    fn swapped_twice() -> Log {
+        let clock = crate::clock::SystemClock::shared();
+        let store = store::open_url("memory:guard-swapped").expect("store");
+        let writer = Writer::this_process(&*clock);
+        let mut log = Log::open_or_init(store, LogName::new("p", "z"), clock, writer, Vec::new())
+            .expect("log");
+        for replaces in 0..2 {
+            let swap = crate::commit::Swap {
+                replaces,
+                transforms: Vec::new(),
+                actor: "ann".to_owned(),
+                reason: String::new(),
+                block: Vec::new(),
+                force: false,
+                declared: None,
+            };
+            log.commit(crate::commit::Draft::Swap(swap)).expect("swap");
+        }
+        log
+    }
+
+    /// The entry of a swap has the last rows of the rules that it replaces.
+    #[test]
+    fn what_rules_refused_that_are_no_longer_in_force_says_nothing() {
+        let log = swapped_twice();
+        let settled = |generation| Settled {
+            generation,
+            records: 1000,
+            refused: 500,
+            at: Duration::ZERO,
+            now: 0,
+        };
+        let mut one = guard(OnTooMany::Rollback);
+        assert_eq!(one.committed(&settled(1), log.state()), None);
+        assert!(matches!(
+            one.committed(&settled(2), log.state()),
+            Some(Verdict::RollBack(_))
+        ));
+    }
+
+    #[test]
+    fn rules_are_paused_or_taken_back_once_and_nothing_is_over_then() {
+        let ann = period(7, "ann");
+        let mut one = guard(OnTooMany::Rollback);
+        assert_eq!(commit(&mut one, &ann, 20, (1000, 50)), None);
+        // What was in flight is committed while it is carried out.
+        let told = [(1000, 51), (100_000, 10), (1000, 900), (1000, 0)];
+        let told: Vec<_> = told
+            .into_iter()
+            .filter_map(|records| commit(&mut one, &ann, 21, records))
+            .collect();
+        assert!(matches!(told[..], [Verdict::RollBack(_)]), "{told:?}");
+        let mut one = guard(OnTooMany::Pause);
+        assert!(matches!(
+            commit(&mut one, &ann, 20, (1000, 500)),
+            Some(Verdict::Pause(_))
+        ));
+        let drained = commit(&mut one, &ann, 21, (1_000_000, 0));
+        assert_eq!(drained, None, "why it is paused stays to be seen");
+    }
+
+    #[test]
+    fn a_warning_of_rules_ends_with_good_ones() {
+        let mut one = guard(OnTooMany::Warn);
+        let bad = (1000, 500);
+        assert!(commit(&mut one, &period(7, "ann"), 1, bad).is_some());
+        assert_eq!(
+            commit(&mut one, &period(8, "ann"), 2, (10, 0)),
+            Some(Verdict::Over)
+        );
+        assert_eq!(commit(&mut one, &period(8, "ann"), 3, (10, 0)), None);
+        // Other bad rules have a warning of their own.
+        assert!(matches!(
+            commit(&mut one, &period(8, "ann"), 4, bad),
+            Some(Verdict::Warn(_))
+        ));
+        assert!(matches!(
+            commit(&mut one, &period(9, "ann"), 5, bad),
+            Some(Verdict::Warn(_))
+        ));
+        // What the guard did is to be seen until a person puts others in force.
+        let mut one = guard(OnTooMany::Rollback);
+        assert!(commit(&mut one, &period(7, "ann"), 1, bad).is_some());
+        assert_eq!(commit(&mut one, &period(8, ACTOR), 2, (1000, 0)), None);
+        assert_eq!(
+            commit(&mut one, &period(9, "ann"), 3, (1000, 0)),
+            Some(Verdict::Over)
+        );
+    }
+
+    #[test]
+    fn a_persons_rollback_is_not_taken_back() {
+        let mut one = guard(OnTooMany::Rollback);
+        let back = RulesPeriod {
+            block: vec!["sha256:aa".to_owned()],
+            ..period(7, "ann")
+        };
+        match commit(&mut one, &back, 1, (1000, 500)) {
+            Some(Verdict::Pause(why)) => assert!(why.contains("came by a rollback"), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -191,6 +191,11 @@ impl SwapPlanner {
         }
     }
 
+    /// Of the rules in force.
+    pub fn generation(&self) -> u64 {
+        self.log.state().generation()
+    }
+
     /// Whether a start would put no other rules in force.
     pub fn declares_what_is_in_force(&self) -> bool {
         self.declared.rules() == self.log.state().rules.transforms

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::commit::State;
 use crate::config::{PipelineConfig, Source as Configured, SourceConfig};
 use crate::error::{Error, Kind, Result};
+use crate::lock::try_lock;
 use crate::pipeline::rules::{Parts, rows_read_in};
 use crate::record::{Batch, OFFSET, PARTITION, SYSTEM, SplitId, TOPIC};
 use crate::sink::json::write_value;
@@ -116,7 +117,7 @@ pub fn run(
     records: u64,
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Trial, Refused> {
-    let Ok(_one) = RUNNING.try_lock() else {
+    let Some(_one) = try_lock(&RUNNING) else {
         let error = Error::new(Kind::LimitReached, OP, "another trial runs in this process")
             .hint("ask again when it has ended, in some seconds");
         return Err(Refused::new(Why::Unavailable, error));
@@ -476,5 +477,47 @@ fn cut(text: &str) -> String {
     match text.char_indices().nth(WIDTH) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::commit::{Log, LogName, Writer};
+
+    /// A panic of one trial is its own: a later one finds the place free.
+    #[test]
+    fn a_trial_that_panics_refuses_no_later_one() {
+        let clock: Arc<dyn Clock> = SystemClock::shared();
+        let store = crate::store::open_url("memory:trial-panics").expect("store");
+        let writer = Writer::this_process(&*clock);
+        let log = Log::open_or_init(store, LogName::new("p", "z"), clock.clone(), writer, vec![])
+            .expect("log");
+        let keys = [
+            ("name", "p"),
+            ("source.type", "rate"),
+            ("sink.type", "zone"),
+            ("sink.url", "memory:trial-panics"),
+        ];
+        let catalog = &crate::connectors::CATALOG;
+        let config = crate::config::from_map("test", keys, catalog).expect("a config");
+        let parts = Parts::default();
+        let scene = Scene {
+            config: &config,
+            state: log.state(),
+            old: &parts,
+            new: &parts,
+            clock: &clock,
+        };
+        let one = || {
+            let _one = try_lock(&RUNNING);
+            panic!("in a trial");
+        };
+        assert!(std::thread::spawn(one).join().is_err());
+        // It looks at the source; nothing was committed yet.
+        let next = run(&scene, 1, &|| Ok(())).expect_err("no records");
+        let told = next.to_string();
+        assert!(told.contains("no record that was committed"), "{told}");
     }
 }

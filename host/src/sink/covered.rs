@@ -174,7 +174,7 @@ impl Covered {
         ledger.add(&applied.ledger);
         span.to = batch.covers.range.to;
         self.notes.times.add(&batch.timestamp);
-        self.notes.add_letters(&applied.dead_letters);
+        (self.notes).add_letters(&applied.dead_letters, |letter| letter.record);
         (span.records, span.rows, span.dead_letters) =
             (ledger.records, ledger.rows, ledger.dead_letters);
         for (transform, counter, amount) in &applied.counters {

@@ -76,6 +76,8 @@ pub struct Refused {
     pub records: u64,
     /// Records of which the receiver refused a piece, and no rule did.
     pub in_part: u64,
+    /// Records that have a dead letter now, and had none of a rule.
+    pub first: u64,
 }
 
 impl Refused {
@@ -86,6 +88,7 @@ impl Refused {
             letters,
             records,
             in_part,
+            first: _,
         } = self;
         span.rows.written = span.rows.written.saturating_sub(rows);
         span.rows.refused += rows;
@@ -187,11 +190,19 @@ impl Notes {
     }
 
     /// Of one batch, in the order of its records.
-    pub fn add_letters(&mut self, letters: &[DeadLetter]) {
+    ///
+    /// `record`: tells the record of a letter from the one before.
+    pub fn add_letters<R: PartialEq>(
+        &mut self,
+        letters: &[DeadLetter],
+        record: impl Fn(&DeadLetter) -> R,
+    ) {
         let mut last = None;
         for letter in letters {
-            if last.replace(letter.record) != Some(letter.record) {
+            let record = Some(record(letter));
+            if last != record {
                 self.refused_records += 1;
+                last = record;
             }
             let code = letter.reasons.first().map_or("", |reason| &reason.code);
             refuse(&mut self.refusals, &letter.by.transform, code, 1);

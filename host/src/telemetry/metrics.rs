@@ -405,7 +405,7 @@ fn tasks(all: &mut Metrics, one: &Shown, now: Duration) {
         ),
         (
             "task_error_metrics_total_record_errors",
-            float(meter.ledger.records.refused + meter.ledger.records.refused_in_part),
+            float(meter.ledger.records.refused_at_least()),
         ),
         (
             "task_error_metrics_total_records_skipped",

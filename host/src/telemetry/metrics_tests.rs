@@ -30,6 +30,10 @@ fn scrape() -> String {
     report.durations.commit = Duration::from_secs(40);
     report.lag = Some(7);
     meters.committed(&report);
+    // Some records are among both.
+    let mut meter = meters.of("books-raw");
+    meter.ledger.records.refused = 3;
+    meter.ledger.records.refused_in_part = 2;
     let shown = Shown {
         name: "books-raw".into(),
         class: "weir".into(),
@@ -40,7 +44,7 @@ fn scrape() -> String {
         restarts: 1,
         failures: 2,
         next_run: Some(1_735_707_900_500_000),
-        meter: meters.of("books-raw"),
+        meter,
         left: [(
             "books".to_owned(),
             Left {
@@ -119,6 +123,9 @@ fn a_scrape_has_connects_names_and_ours_with_their_values() {
         ),
         format!(
             "kafka_connect_task_error_metrics_deadletterqueue_produce_requests{{{connector},task=\"0\"}} 0.0"
+        ),
+        format!(
+            "kafka_connect_task_error_metrics_total_record_errors{{{connector},task=\"0\"}} 3.0"
         ),
         format!(
             "kafka_connect_connector_task_metrics_batch_size_avg{{{connector},task=\"0\"}} 40.0"

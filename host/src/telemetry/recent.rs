@@ -43,6 +43,27 @@ pub struct QueryStatus {
     pub is_trigger_active: bool,
 }
 
+impl Query {
+    /// It failed before it could report anything; `trace` is what its runner knows.
+    #[must_use]
+    pub fn failed(self, trace: String) -> Query {
+        let first = trace.lines().next().unwrap_or_default();
+        let status = QueryStatus {
+            message: terminated(first),
+            ..self.status
+        };
+        Query {
+            status,
+            exception: Some(trace),
+            ..self
+        }
+    }
+}
+
+fn terminated(why: &str) -> String {
+    format!("Terminated with exception: {why}")
+}
+
 /// What one pipeline reported.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -164,7 +185,7 @@ impl Watched {
     fn status(&self) -> QueryStatus {
         let waits = self.lag.is_some_and(|lag| lag > 0);
         let message = match (&self.exception, &self.pauses) {
-            (Some(why), _) => format!("Terminated with exception: {why}"),
+            (Some(why), _) => terminated(why),
             (None, _) if self.id.is_none() => "Initializing sources".to_owned(),
             (None, _) if !self.active => "Stopped".to_owned(),
             (None, Some(pauses)) => pauses.clone(),

@@ -9,12 +9,12 @@ use crate::clock::Clock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
-use crate::daemon::guard::{self, Acts, Alarm, Guarding, Orders};
+use crate::daemon::guard::{self, Act, Acts, Alarm, Guarding, Orders};
 use crate::daemon::{Asker, FanOut, Known, Live, Refused, Standing, Target, Views, Watched};
 use crate::error::{Error, Kind, Result};
 use crate::instant;
 use crate::lock::lock;
-use crate::operations::guard::roll_back;
+use crate::operations::guard::{in_force, roll_back};
 use crate::operations::status;
 use crate::pipeline::{Ending, Report, Rest, Stages, Stop};
 use crate::plugin::{Places, Plugins};
@@ -143,6 +143,13 @@ impl Board {
     }
 }
 
+impl Board {
+    fn guarded(&self, name: &str) -> Result<&One> {
+        let none = || Error::new(Kind::Bug, "guard", "it is no pipeline of this process");
+        self.of.get(name).ok_or_else(none)
+    }
+}
+
 impl Watched for Board {
     fn pipelines(&self) -> Vec<String> {
         self.of.keys().cloned().collect()
@@ -194,23 +201,22 @@ impl Watched for Board {
 
 impl Acts for Board {
     /// Without a daemon there is nobody to bring it back: the process drains and ends.
-    fn pause(&self, pipeline: &str, _: &str) -> Result<()> {
+    fn pause(&self, pipeline: &str, generation: u64, _: &str) -> Result<Act> {
+        let one = self.guarded(pipeline)?;
+        let now = in_force(&one.config, &self.clock);
+        if guard::is_void(pipeline, generation, now) {
+            return Ok(Act::OtherRules);
+        }
         self.paused.store(true, Ordering::SeqCst);
-        let grace = self
-            .of
-            .get(pipeline)
-            .map(|one| one.config.limits.shutdown_timeout);
-        self.stop.ask(grace.unwrap_or_default());
-        Ok(())
+        self.stop.ask(one.config.limits.shutdown_timeout);
+        Ok(Act::Done(0))
     }
 
-    fn roll_back(&self, pipeline: &str, why: &str) -> Result<u64> {
-        let one = self
-            .of
-            .get(pipeline)
-            .ok_or_else(|| Error::new(Kind::Bug, "guard", "it is no pipeline of this process"))?;
-        let plugins = Plugins::open(Places::of(&one.config))?;
-        roll_back((one.config.as_ref(), plugins), &self.clock, None, why)
+    fn roll_back(&self, pipeline: &str, generation: u64, why: &str) -> Result<Act> {
+        let config = self.guarded(pipeline)?.config.as_ref();
+        let plugins = Plugins::open(Places::of(config))?;
+        let version = roll_back((config, plugins), &self.clock, None, (generation, why))?;
+        Ok(version.map_or(Act::OtherRules, Act::Done))
     }
 
     fn alarm(&self, pipeline: &str, tell: &dyn Fn(&Alarm)) {

@@ -142,6 +142,7 @@ fn settled(
             so_far.letters += sums.letters;
             so_far.records += sums.records;
             so_far.in_part += sums.in_part;
+            so_far.first += sums.first;
         }
         let taken = rows.iter().zip(&refused).filter(|(_, refused)| !**refused);
         let taken: Vec<i64> = taken.map(|(row, _)| row.at.offset).collect();
@@ -174,7 +175,9 @@ fn counted(rows: &[HttpRow], refused: &[bool]) -> (Refused, Vec<(usize, u32)>) {
     let both: Vec<(&HttpRow, bool)> = rows.iter().zip(refused.iter().copied()).collect();
     for record in both.chunk_by(|(a, _), (b, _)| (a.batch, a.record) == (b.batch, b.record)) {
         let gone = record.iter().filter(|(_, refused)| *refused).count();
-        let alone = record.iter().any(|(row, _)| row.alone || row.in_part);
+        let before = record.iter().any(|(row, _)| row.in_part);
+        let alone = before || record.iter().any(|(row, _)| row.alone);
+        sums.first += u64::from(gone > 0 && !before);
         sums.rows += gone as u64;
         if gone == record.len() {
             sums.records += 1;
@@ -290,6 +293,7 @@ mod tests {
             records: 3,
             // 1 and 2; 3 counts already.
             in_part: 2,
+            first: 3,
         };
         assert_eq!(counted(&rows, &refused), (expected, Vec::new()));
     }
@@ -319,6 +323,6 @@ mod tests {
         assert_eq!(once, [(3, 0)]);
         let rows = 2 * many as u64 - 1;
         assert_eq!((sums.rows, sums.letters), (rows, many as u64));
-        assert_eq!((sums.records, sums.in_part), (1, 1));
+        assert_eq!((sums.records, sums.in_part, sums.first), (1, 1, 2));
     }
 }

@@ -1,19 +1,23 @@
 //! Messages to a URL that an operator chose, beside everything else: whoever sends one never waits for it.
 //!
 //! A message is tried a few times and then lost. Of those that are lost the first is said, and how many there were when the
-//! receiver takes them again. The URL may hold a secret (many receivers are such), so no message names more than its host.
+//! receiver takes them again, or the process ends. The URL may hold a secret (many receivers are such), so no message names more than its host.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use futures::future::{Either, select};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
 
 use crate::config::worker::WebhookConfig;
 use crate::error::{Error, Kind, Result};
@@ -26,7 +30,7 @@ const TRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// One try, from the connection to the end of the answer's head.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// When the process ends, messages that wait have so long.
+/// When the process ends, all messages that wait have so long together, the one on its way among them.
 const LAST: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -35,7 +39,10 @@ pub struct Poster {
     /// `None` only while it is dropped.
     queue: Option<Sender<String>>,
     counts: Arc<Counts>,
-    ending: Arc<AtomicBool>,
+    /// [`LAST`]
+    last: Duration,
+    /// Told the deadline when the process ends.
+    ending: watch::Sender<Option<Instant>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,9 +62,8 @@ struct Courier {
     /// Lost since the receiver last took one.
     lost: u64,
     told_dropped: bool,
-    /// The process ends.
-    ending: Arc<AtomicBool>,
-    ends_since: Option<Instant>,
+    /// The process ends, and until then messages are tried.
+    ending: watch::Receiver<Option<Instant>>,
 }
 
 impl Poster {
@@ -81,7 +87,7 @@ impl Poster {
             .map_err(|e| failed(&e))?;
         let (queue, messages) = bounded(WAITING);
         let counts = Arc::new(Counts::default());
-        let ending = Arc::new(AtomicBool::new(false));
+        let (ending, ends) = watch::channel(None);
         let courier = Courier {
             config,
             client,
@@ -89,8 +95,7 @@ impl Poster {
             counts: counts.clone(),
             lost: 0,
             told_dropped: false,
-            ending: ending.clone(),
-            ends_since: None,
+            ending: ends,
         };
         let thread = std::thread::Builder::new().name("webhook".to_owned());
         let thread = thread
@@ -99,6 +104,7 @@ impl Poster {
         Ok(Poster {
             queue: Some(queue),
             counts,
+            last: LAST,
             ending,
             thread: Some(thread),
         })
@@ -123,7 +129,7 @@ impl Poster {
 
 impl Drop for Poster {
     fn drop(&mut self) {
-        self.ending.store(true, Ordering::SeqCst);
+        self.ending.send_replace(Some(Instant::now() + self.last));
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
@@ -146,25 +152,27 @@ impl Courier {
                 Ok(json) if self.in_time() => self.deliver(json),
                 Ok(_) => drop(self.counts.dropped.fetch_add(1, Ordering::Relaxed)),
                 Err(RecvTimeoutError::Timeout) => self.tell_dropped(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.tell_lost();
+        // A name that is being looked up is not waited for.
+        self.runtime.shutdown_background();
     }
 
     /// False: the process ends, and has waited long enough for the receiver.
-    fn in_time(&mut self) -> bool {
-        if !self.ending.load(Ordering::SeqCst) {
-            return true;
-        }
-        let since = *self.ends_since.get_or_insert_with(Instant::now);
-        since.elapsed() < LAST
+    fn in_time(&self) -> bool {
+        self.ends().is_none_or(|until| Instant::now() < until)
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        *self.ending.borrow()
     }
 
     fn deliver(&mut self, json: String) {
         self.tell_dropped();
         // While the receiver is away each message is tried once, or the others would wait for nothing.
-        let once = self.lost > 0 || self.ending.load(Ordering::SeqCst);
-        let tries = if once { 1 } else { TRIES };
+        let tries = if self.lost > 0 { 1 } else { TRIES };
         let mut wait = FIRST_WAIT;
         let mut last = None;
         for number in 1..=tries {
@@ -172,13 +180,12 @@ impl Courier {
                 Ok(()) => return self.took(),
                 Err(Failure { error, passes }) => {
                     last = Some(error);
-                    if !passes || number == tries {
+                    if !passes || number == tries || self.ends().is_some() {
                         break;
                     }
                 }
             }
-            self.runtime
-                .block_on(async { tokio::time::sleep(wait).await });
+            self.pause(wait);
             wait *= 2;
         }
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +195,27 @@ impl Courier {
             tracing::warn!(
                 error,
                 "progress.webhook.url does not take messages; they are lost until it does"
+            );
+        }
+    }
+
+    /// Not longer than until the process ends.
+    fn pause(&self, wait: Duration) {
+        let mut ending = self.ending.clone();
+        (self.runtime).block_on(async {
+            let ends = ending.wait_for(Option::is_some);
+            drop(select(pin!(sleep(wait)), pin!(ends)).await);
+        });
+    }
+
+    /// At the end: those that were not tried at all are said too.
+    fn tell_lost(&self) {
+        let dropped = self.counts.dropped.load(Ordering::Relaxed);
+        if self.lost > 0 || (dropped > 0 && !self.in_time()) {
+            tracing::warn!(
+                lost = self.lost,
+                dropped,
+                "the process ends, and progress.webhook.url has not taken the last messages"
             );
         }
     }
@@ -235,10 +263,25 @@ impl Courier {
             })?;
             request = request.header(AUTHORIZATION, value);
         }
-        let answer = (self.runtime).block_on(async { request.body(json.to_owned()).send().await });
+        let mut ending = self.ending.clone();
+        let answer = (self.runtime).block_on(async {
+            let ends = async {
+                let until = ending.wait_for(Option::is_some).await.map(|until| *until);
+                sleep_until(until.ok().flatten().unwrap_or_else(Instant::now).into()).await;
+            };
+            let sent = request.body(json.to_owned()).send();
+            match select(pin!(sent), pin!(ends)).await {
+                Either::Left((answer, _)) => Some(answer),
+                Either::Right(_) => None,
+            }
+        });
         let away = |message: String, passes: bool| Failure {
             error: Error::new(Kind::SinkUnavailable, OP, message),
             passes,
+        };
+        let Some(answer) = answer else {
+            let message = format!("{host} did not answer before the process ended");
+            return Err(away(message, false));
         };
         match answer {
             Ok(answer) if answer.status().is_success() => Ok(()),
@@ -276,5 +319,42 @@ fn url(config: &WebhookConfig) -> Result<Url> {
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err(wrong("does not begin with http:// or https://")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::Text;
+
+    /// It takes connections, reads nothing and says nothing.
+    #[test]
+    fn a_receiver_that_never_answers_holds_the_end_back_for_so_long_and_no_longer() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", silent.local_addr().expect("a port"));
+        let config = WebhookConfig {
+            url: Text::new(&url),
+            authorization: None,
+        };
+        let mut poster = Poster::begin(config).expect("it begins");
+        poster.last = Duration::from_secs(1);
+        for _ in 0..20 {
+            poster.send("{}".to_owned());
+        }
+        // The first is on its way.
+        let (_connection, _) = silent.accept().expect("a connection");
+        let counts = poster.counts.clone();
+        let begun = Instant::now();
+        drop(poster);
+        let took = begun.elapsed();
+        assert!(took < TIMEOUT - Duration::from_secs(1), "{took:?}");
+        let Counts { failed, dropped } = &*counts;
+        let lost = (
+            failed.load(Ordering::Relaxed),
+            dropped.load(Ordering::Relaxed),
+        );
+        assert_eq!(lost.0 + lost.1, 20, "{lost:?}");
     }
 }

@@ -187,7 +187,11 @@ impl Through {
         };
         batch.push(kept)?;
         batch.leave_out(left_out(&rows, &applied, &letters, &offsets))?;
-        self.notes.add_letters(&letters);
+        // Rows of one record follow each other.
+        self.notes.add_letters(&letters, |letter| {
+            let row = letter.record as usize;
+            (rows.splits[row], offsets[row])
+        });
         self.write(&rows, letters, splits, &offsets)?;
         for (transform, counter, amount) in applied.counters {
             let sums = self.counters.entry(transform).or_default();

@@ -208,8 +208,13 @@ pub fn positioned(state: &State, partitions: &[SplitId], because: Because) -> To
 }
 
 fn finished(log: &mut Log, hand_in: HandIn, generation: u64) -> Finished {
-    let mut prepared = Vec::new();
-    let receipt = durable(log, hand_in.sealed, generation, &mut prepared);
+    let (mut prepared, mut refused) = (Vec::new(), BTreeMap::new());
+    let receipt = durable(
+        log,
+        hand_in.sealed,
+        generation,
+        (&mut prepared, &mut refused),
+    );
     if receipt.is_err() {
         // No entry will name them; the next one lists them in `gc`, and they are given up (W8).
         log.disown(prepared);
@@ -218,6 +223,7 @@ fn finished(log: &mut Log, hand_in: HandIn, generation: u64) -> Finished {
         task: hand_in.task,
         number: hand_in.number,
         receipt,
+        refused,
     }
 }
 
@@ -258,12 +264,12 @@ impl Fence for AtLog<'_> {
 
 /// W2: seals every file, so that it is durable, and checks its size; every delivery is taken, or held for its token. Rows
 /// that a receiver refuses become dead letters here, and the spans count them. `held`: ids of what is held for its token or durable
-/// as a dead letter, also after an error.
+/// as a dead letter, also after an error. `first`: of each split, records of which nothing was refused before.
 fn durable(
     log: &Log,
     sealed: Sealed,
     generation: u64,
-    held: &mut Vec<String>,
+    (held, first): (&mut Vec<String>, &mut BTreeMap<SplitId, u64>),
 ) -> Result<PreparedCommit> {
     let Sealed {
         base,
@@ -300,6 +306,7 @@ fn durable(
         delivered.extend(prepared.deliveries);
         added.extend(prepared.letters);
         for (split, refused) in prepared.refused {
+            *first.entry(split.clone()).or_default() += refused.first;
             let of_split = spans.iter_mut().filter(|span| span.split == split);
             of_split.for_each(|span| refused.settle(span));
         }

@@ -33,7 +33,7 @@ use crate::record::SplitId;
 use crate::sink::{Base, Notes, Receiver};
 use crate::source::{Acknowledge, Position};
 use machine::Machine;
-use steps::{Effect, Ending, Event, NewRules, Next, Seen, Step};
+use steps::{Effect, Ending, Event, Finished, NewRules, Next, Seen, Step};
 
 pub use at_log::{gap, position};
 
@@ -223,6 +223,9 @@ impl Committer {
                 let publishes = matches!(next, Next::Publish(_));
                 let held = held(self.letters_left.as_ref());
                 let event = at_log::perform(&mut self.log, self.receiver.as_ref(), &held, next);
+                if let Event::Finished(finished) = &event {
+                    self.asking.add_refused(finished);
+                }
                 self.base.set(self.log.version());
                 if publishes {
                     self.asking.publish = self.clock.elapsed().saturating_sub(begun);
@@ -280,6 +283,22 @@ impl Committer {
 }
 
 impl Asking {
+    /// What the receiver refused, beside what rules did.
+    fn add_refused(&mut self, finished: &[Finished]) {
+        for of in finished {
+            let Ok(receipt) = &of.receipt else { continue };
+            let spans = receipt.spans.iter();
+            self.notes.extend(spans.filter_map(|span| {
+                let refused_records = *of.refused.get(&span.split)?;
+                let notes = Notes {
+                    refused_records,
+                    ..Notes::default()
+                };
+                Some((span.split.clone(), span.from, notes))
+            }));
+        }
+    }
+
     /// Of the records that the entry settled: a hand-in that another process was faster with is not among them.
     fn notes_in(&mut self, committed: &Committed) -> Notes {
         let mut all = Notes::default();

@@ -1,6 +1,6 @@
 //! The phases of a committer, the events that it handles, and its effects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::chain::TransformChain;
@@ -154,6 +154,8 @@ pub struct Finished {
     pub task: usize,
     pub number: u64,
     pub receipt: Result<PreparedCommit, Error>,
+    /// Records of each split of which the receiver refused something, and no rule did: for reports.
+    pub refused: BTreeMap<SplitId, u64>,
 }
 
 /// Done in this order; none of them fails.

@@ -193,6 +193,7 @@ impl Process {
                     task: hand_in.task,
                     number: hand_in.number,
                     receipt: Err(Error::new(Kind::StoreUnavailable, "sim", "away")),
+                    refused: Default::default(),
                 });
                 Event::Finished(failed.collect())
             }
