@@ -190,6 +190,7 @@ fn start(args: &RunArgs, listens: &Listens, pipelines: &[PipelineConfig]) -> Res
         shown.say(&format!("the page is at http://{}/ui/", page.addr()));
     }
     let ended = until_ended(pipelines, &board, &clock, &stop, &shown)?;
+    board.settle();
     told.finish();
     let Some(ended) = ended else {
         return Ok(Exit::Ok);

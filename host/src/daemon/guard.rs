@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -27,9 +28,17 @@ pub struct Order {
     pub what: Verdict,
 }
 
-pub type Orders = Sender<Order>;
+/// What the guard's thread gets.
+#[derive(Debug)]
+pub enum Given {
+    Order(Order),
+    /// Answered when all that came before it is done.
+    Question(Sender<()>),
+}
 
-pub fn orders() -> (Orders, Receiver<Order>) {
+pub type Orders = Sender<Given>;
+
+pub fn orders() -> (Orders, Receiver<Given>) {
     bounded(WAITING)
 }
 
@@ -114,7 +123,7 @@ impl Guarding {
                 generation: rules.generation,
                 what: verdict,
             };
-            if let Err(TrySendError::Full(_)) = self.orders.try_send(order) {
+            if let Err(TrySendError::Full(_)) = self.orders.try_send(Given::Order(order)) {
                 tracing::error!(
                     pipeline,
                     "the guard has too much to do: nothing is done about it"
@@ -253,20 +262,30 @@ fn leave(pipeline: &str, found: Act, why: &str, by: &impl Acts) {
 
 /// A thread that does what is ordered, as long as `acts` gives somebody who can.
 pub fn begin<A: Acts>(
-    orders: Receiver<Order>,
+    orders: Receiver<Given>,
     acts: impl Fn() -> Option<Arc<A>> + Send + 'static,
 ) -> Result<()> {
     let body = move || {
-        while let Ok(order) = orders.recv() {
+        while let Ok(given) = orders.recv() {
             let Some(by) = acts() else {
                 return;
             };
-            carry_out(&order, by.as_ref());
+            match given {
+                Given::Order(order) => carry_out(&order, by.as_ref()),
+                Given::Question(answer) => drop(answer.send(())),
+            }
         }
     };
     let thread = std::thread::Builder::new().name("guard".to_owned());
     let begun = thread.spawn(body).map(drop);
     begun.map_err(|e| Error::new(Kind::LimitReached, "guard", "no thread can be started").source(e))
+}
+
+/// Waits at most `most` until all that was ordered is done; whether it is.
+pub fn settle(orders: &Orders, most: Duration) -> bool {
+    let (answer, answered) = bounded(1);
+    let asked = orders.send_timeout(Given::Question(answer), most);
+    asked.is_ok() && answered.recv_timeout(most).is_ok()
 }
 
 #[cfg(test)]
@@ -366,6 +385,30 @@ mod tests {
             alarm.as_deref(),
             Some("bad; the rules before cannot be put in force: no; paused")
         );
+    }
+
+    #[test]
+    fn an_end_waits_for_what_was_ordered() {
+        let finds = Arc::new(Finds {
+            pauses: Some(Act::Done(0)),
+            ..Finds::default()
+        });
+        let (orders, given) = orders();
+        for generation in 0..50 {
+            let order = Order {
+                pipeline: "p".to_owned(),
+                generation,
+                what: Verdict::Pause("bad".to_owned()),
+            };
+            orders.send(Given::Order(order)).expect("room");
+        }
+        let by = Arc::clone(&finds);
+        begin(given, move || Some(Arc::clone(&by))).expect("a thread");
+        assert!(settle(&orders, Duration::from_secs(10)));
+        assert_eq!(lock(&finds.asked).len(), 50);
+        let (orders, nobody) = super::orders();
+        drop(nobody);
+        assert!(!settle(&orders, Duration::from_secs(10)));
     }
 
     #[test]

@@ -23,6 +23,11 @@ use crate::telemetry::recent::Query;
 use crate::telemetry::{self, Meters, Tally};
 use crate::text::printable_lines;
 
+/// How long the end of a process waits for the guard: a rollback may have to build rules.
+const SETTLES: Duration = Duration::from_secs(30);
+/// The same where `shutdown.timeout` is over: a pause takes less.
+const SETTLES_SOON: Duration = Duration::from_secs(1);
+
 /// The pipelines of this process.
 #[derive(Debug)]
 pub struct Board {
@@ -81,6 +86,18 @@ impl Board {
             guard::begin(given, move || weak.upgrade())?;
         }
         Ok(board)
+    }
+
+    /// What the guard decided about the last commits is done before the process ends, so that its exit code knows of it.
+    pub fn settle(&self) {
+        let guarded = self.of.values().any(|one| one.config.errors.max.is_some());
+        let most = match self.stop.asked() {
+            true => self.stop.left().clamp(SETTLES_SOON, SETTLES),
+            false => SETTLES,
+        };
+        if guarded && !guard::settle(&self.orders, most) {
+            tracing::error!("the guard is not done with what it decided: it is given up");
+        }
     }
 
     pub fn has_paused(&self) -> bool {
