@@ -26,6 +26,7 @@ mod zone;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -170,7 +171,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit as u8);
         }
     };
-    let exit = match dispatch(cli.verb) {
+    let done = dispatch(cli.verb);
+    let exit = match done.and_then(|exit| all_is_written().map(|()| exit)) {
         Ok(exit) => exit,
         Err(error) => {
             print_error(&error);
@@ -333,9 +335,29 @@ fn say_value(value: &serde_json::Value) {
     to_stdout(&printable_json(&value.to_string()));
 }
 
-/// Writes to stdout; if it is closed (`| head`), output ends without a message.
+/// Writes to stdout; if it is closed (`| head`), output ends without a message. What cannot be written for another reason
+/// (a full disk) is told at the end, and the process fails.
 fn to_stdout(text: &str) {
-    let _closed = writeln!(io::stdout().lock(), "{text}");
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _earlier = UNWRITTEN.set(error.to_string());
+    }
+}
+
+/// Why an answer was not written, the first time.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+fn all_is_written() -> Result<()> {
+    match UNWRITTEN.get() {
+        None => Ok(()),
+        Some(why) => {
+            let message = format!("the answer cannot be written: {why}");
+            Err(Error::new(Kind::StoreUnavailable, "stdout", message))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What an installation needs beside the program: completions of a shell, pages for `man`, and what this program is.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use super::{Cli, Exit, say, say_value, to_stdout};
 use crate::commit::entry::FORMAT;
@@ -34,7 +36,7 @@ pub(super) struct ManArgs {
 pub(super) fn man(args: &ManArgs) -> Result<Exit> {
     const OP: &str = "man";
     match &args.dir {
-        Some(dir) => clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
+        Some(dir) => pages(dir).map_err(|error| {
             let shown = dir.display();
             let message = format!("the pages cannot be written to {shown}: {error}");
             Error::new(Kind::ConfigInvalid, OP, message)
@@ -42,12 +44,26 @@ pub(super) fn man(args: &ManArgs) -> Result<Exit> {
         })?,
         None => {
             let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            let rendered = Man::new(Cli::command()).render(&mut page);
             rendered.map_err(|error| Error::new(Kind::Bug, OP, error.to_string()))?;
             to_stdout(String::from_utf8_lossy(&page).trim_end());
         }
     }
     Ok(Exit::Ok)
+}
+
+/// One page for each command, however deep.
+fn pages(dir: &Path) -> io::Result<()> {
+    fn page(command: &Command, dir: &Path) -> io::Result<()> {
+        for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            page(below, dir)?;
+        }
+        let page = Man::new(command.clone()).source(concat!("weir ", env!("CARGO_PKG_VERSION")));
+        page.generate_to(dir).map(drop)
+    }
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    page(&command, dir)
 }
 
 #[derive(Debug, Args)]

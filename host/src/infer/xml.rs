@@ -129,8 +129,7 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
         let ignore = "or passes over one that only names a DTD, with doctype = ignore";
         page.head.push(ignore.to_owned());
     }
-    for Holder { name, up, child } in holders(&roots, &tag) {
-        let path = format!("{}{child}", "../".repeat(up));
+    for Holder { name, path } in holders(&roots, &tag) {
         page.head.push(format!(
             "`{name}` around it has values too: a column of the path `{path}` takes one that comes before"
         ));
@@ -418,41 +417,80 @@ fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str,
         .for_each(|child| repeats(child, depth + 1, found));
 }
 
-/// An element that holds rows and has children with plain text beside them.
+/// An element around rows that has values before them.
 struct Holder {
     name: String,
-    /// Elements up from the row.
-    up: usize,
-    /// The first of those children.
-    child: String,
+    /// One of them, as a path from the row.
+    path: String,
 }
 
-/// Each name once, the innermost first.
+/// Names of elements around rows that are told.
+const HOLDERS: usize = 3;
+
+/// The innermost first. An element is told only if a path from every row leads to the same value: rows in it lie equally
+/// deep, and the value comes before the first of them.
 fn holders(roots: &[Element], tag: &str) -> Vec<Holder> {
-    /// How far below `element` the nearest row is.
-    fn look(element: &Element, tag: &str, found: &mut Vec<Holder>) -> Option<usize> {
+    /// How deep below `element` its rows lie; nothing if it has none, or if they differ.
+    fn look(
+        element: &Element,
+        tag: &str,
+        found: &mut Vec<(Holder, bool)>,
+    ) -> (bool, Option<usize>) {
         if element.name == tag {
-            return Some(0);
+            return (true, Some(0));
         }
-        let below = element.children.iter();
-        let below: Vec<usize> = below.filter_map(|child| look(child, tag, found)).collect();
-        let up = below.into_iter().min()? + 1;
-        let text = |child: &&Element| !child.has_fields() && child.name != tag;
-        let known = found.iter().any(|holder| holder.name == element.name);
-        if let Some(child) = element.children.iter().find(text).filter(|_| !known) {
-            found.push(Holder {
-                name: element.name.clone(),
-                up,
-                child: child.name.clone(),
-            });
+        let below = element.children.iter().map(|child| look(child, tag, found));
+        let below: Vec<(bool, Option<usize>)> = below.collect();
+        let Some(first) = below.iter().position(|(holds, _)| *holds) else {
+            return (false, None);
+        };
+        let mut deep = below
+            .iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, deep)| *deep);
+        let same = deep
+            .next()
+            .flatten()
+            .filter(|one| deep.all(|other| other == Some(*one)));
+        let up = same.map(|deep| deep + 1);
+        let value = value_of(element, &element.children[..first]).zip(up);
+        let holder = value.map(|(value, up)| Holder {
+            name: element.name.clone(),
+            path: format!("{}{value}", "../".repeat(up)),
+        });
+        match (
+            found
+                .iter_mut()
+                .find(|(known, _)| known.name == element.name),
+            holder,
+        ) {
+            (None, Some(holder)) => found.push((holder, true)),
+            (Some((known, fits)), holder) => *fits &= holder.is_some_and(|h| h.path == known.path),
+            (None, None) => {}
         }
-        Some(up)
+        (true, up)
     }
     let mut found = Vec::new();
     for root in roots {
         look(root, tag, &mut found);
     }
-    found
+    let fitting = found.into_iter().filter(|(_, fits)| *fits);
+    fitting.map(|(holder, _)| holder).take(HOLDERS).collect()
+}
+
+/// An attribute of `element`, a text among the children `before` its rows, or one a level below them.
+fn value_of(element: &Element, before: &[Element]) -> Option<String> {
+    let plain = |(name, _): &&(String, String)| name != "xmlns" && !name.contains(':');
+    let attribute = element.attributes.iter().find(plain);
+    let leaf = |child: &&Element| !child.has_fields();
+    let below = |child: &Element| {
+        let leaf = child.children.iter().find(leaf)?;
+        Some(format!("{}/{}", child.name, leaf.name))
+    };
+    attribute
+        .map(|(name, _)| format!("@{name}"))
+        .or_else(|| before.iter().find(leaf).map(|child| child.name.clone()))
+        .or_else(|| before.iter().find_map(below))
 }
 
 /// The root; true where a `<!DOCTYPE` stands before it.

@@ -166,7 +166,7 @@ impl<'w> Walk<'w> {
         loop {
             let event = reader.read_event().map_err(|error| {
                 let at = reader.error_position() as usize;
-                syntax(self.text, at, &error)
+                syntax(self.text, at, &error, self.layout.doctype)
             })?;
             match event {
                 Event::Start(tag) => {
@@ -236,12 +236,18 @@ impl<'w> Walk<'w> {
         let before = &self.text[..from];
         let blanks = before.iter().rev().take_while(|b| strict::is_blank(**b));
         let blanks = blanks.count();
-        let placed = before[..from - blanks].ends_with(DOCTYPE) && blanks > 0;
-        if !placed || self.rooted || std::mem::replace(&mut self.doctyped, true) {
+        let whole = before[..from - blanks].ends_with(DOCTYPE) && blanks > 0;
+        if self.rooted || std::mem::replace(&mut self.doctyped, true) {
             let message = "a document type declaration that is not before the root, or not alone";
             return Err(Fault::malformed(from, message));
         }
-        match strict::names_dtd(&self.text[from..to]) {
+        let dtd = strict::names_dtd(&self.text[from..to]).filter(|_| whole);
+        let colons = self.text[from..to]
+            .iter()
+            .take_while(|b| !strict::is_blank(**b));
+        let colons = colons.filter(|b| **b == b':').count();
+        let qualified = self.layout.namespaces.is_empty() || colons < 2;
+        match dtd.filter(|_| qualified) {
             Some(true) => Ok(()),
             Some(false) => {
                 let message = "a document type declaration with declarations of its own (`[…]`)";
@@ -513,9 +519,6 @@ impl<'w> Walk<'w> {
     fn end_text(&mut self, depth: usize) -> Result<(), Fault> {
         let layout = self.layout;
         let frame = &self.frames.list[depth];
-        if frame.nil {
-            return Ok(());
-        }
         let (cell, own) = match frame.text {
             Text::None => (Cell::Message(0, 0), &b""[..]),
             Text::Piece(from, to) => (Cell::Message(from as u32, to as u32), &self.text[from..to]),
@@ -528,6 +531,11 @@ impl<'w> Walk<'w> {
         };
         let mixed = frame.has_child && layout.mixed == Mixed::Reject;
         let mixed = mixed && !strict::trim(own).is_empty();
+        // With a text it is not valid by its schema; the text is not lost.
+        let cell = match frame.nil && strict::trim(own).is_empty() {
+            true => Cell::Nil,
+            false => cell,
+        };
         for &column in &layout.nodes[frame.node].text {
             if mixed {
                 let path = &layout.columns[column].path;
@@ -548,10 +556,10 @@ fn no_doctype(at: usize) -> Fault {
     )
 }
 
-fn syntax(text: &[u8], at: usize, error: &XmlError) -> Fault {
+fn syntax(text: &[u8], at: usize, error: &XmlError, doctype: bool) -> Fault {
     let rest = text.get(at..).unwrap_or_default();
     match rest.get(..DOCTYPE.len()) {
-        Some(start) if start.eq_ignore_ascii_case(DOCTYPE) => no_doctype(at),
+        Some(start) if !doctype && start.eq_ignore_ascii_case(DOCTYPE) => no_doctype(at),
         _ => Fault::malformed(at, weir_sdk::rejects::plain(&error.to_string())),
     }
 }

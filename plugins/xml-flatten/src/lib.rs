@@ -169,10 +169,7 @@ impl Flatten {
                 false => fault.at,
             };
             let byte = mark + encoding::before_decoding(encoding, bytes, at);
-            match encoding {
-                Encoding::Utf8 => refusal(raw, byte, byte, &fault),
-                _ => refusal(bytes, at, byte, &fault),
-            }
+            refusal(bytes, at, byte, &fault)
         })
     }
 }

@@ -11,6 +11,8 @@ use crate::strict;
 pub enum Cell {
     #[default]
     Missing,
+    /// It is there, and says that it has no value (`xsi:nil`).
+    Nil,
     /// In the message, as it came.
     Message(u32, u32),
     /// In `Rows::scratch`: text that had to be put together.
@@ -154,7 +156,10 @@ impl Rows {
         } else {
             text
         };
-        weir_sdk::json::quote(&String::from_utf8_lossy(text), &mut json);
+        match cell {
+            Cell::Nil => json.push_str("null"),
+            _ => weir_sdk::json::quote(&String::from_utf8_lossy(text), &mut json),
+        }
         self.json[n] = json;
     }
 
@@ -172,7 +177,7 @@ impl Rows {
     #[inline]
     pub fn text<'a>(&'a self, cell: Cell, message: &'a [u8]) -> &'a [u8] {
         match cell {
-            Cell::Missing => b"",
+            Cell::Missing | Cell::Nil => b"",
             Cell::Message(from, to) => &message[from as usize..to as usize],
             Cell::Scratch(from, to) => &self.scratch[from as usize..to as usize],
         }
@@ -189,7 +194,7 @@ impl Rows {
         order: u32,
     ) -> bool {
         let text = match cell {
-            Cell::Missing => b"",
+            Cell::Missing | Cell::Nil => b"",
             Cell::Message(from, to) => &message[from as usize..to as usize],
             Cell::Scratch(from, to) => &self.scratch[from as usize..to as usize],
         };
@@ -266,7 +271,7 @@ impl Rows {
         let mut builders = std::mem::take(&mut self.builders);
         for ((column, builder), &cell) in layout.columns.iter().zip(&mut builders).zip(&self.cells)
         {
-            if cell == Cell::Missing {
+            if matches!(cell, Cell::Missing | Cell::Nil) {
                 builder.push_null();
                 continue;
             }

@@ -416,6 +416,11 @@ pub fn declaration(content: &[u8], at: usize) -> Result<Encoding, Fault> {
     Ok(declared)
 }
 
+/// `PubidChar`, and both quotes.
+fn is_public(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b" \r\n-'()+,./:=?;!*#@$_%\"".contains(&b)
+}
+
 /// Whether the content of a document type declaration only names a DTD; nothing if it is none.
 pub fn names_dtd(content: &[u8]) -> Option<bool> {
     fn blanks(text: &[u8]) -> &[u8] {
@@ -439,7 +444,12 @@ pub fn names_dtd(content: &[u8]) -> Option<bool> {
     let external = blanks(rest);
     let rest = match (external.get(..6), external.len() < rest.len()) {
         (Some(b"SYSTEM"), true) => literal(&external[6..])?,
-        (Some(b"PUBLIC"), true) => literal(literal(&external[6..])?)?,
+        (Some(b"PUBLIC"), true) => {
+            let system = literal(&external[6..])?;
+            let public = &external[6..external.len() - system.len()];
+            public.iter().all(|b| is_public(*b)).then_some(())?;
+            literal(system)?
+        }
         _ => rest,
     };
     match blanks(rest).first() {

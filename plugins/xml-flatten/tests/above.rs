@@ -100,6 +100,13 @@ fn what_comes_again_or_late_is_never_silent() {
     gives(of("../d").key("repeat", "last"), between, &["1", "2"], &[]);
     let dropped = |repeat| run(of("../d").key("repeat", repeat), between).counters[0];
     assert_eq!((dropped("first"), dropped("last")), (1, 0));
+    let counts = |message| run(of("../d").key("repeat", "last"), message).counters[0];
+    assert_eq!(counts("<o><d>1</d><d>2</d><r/><d>3</d></o>"), 2);
+    assert_eq!(
+        counts("<o><c><d>1</d><d>2</d></c><r/></o>"),
+        0,
+        "around no row"
+    );
     // The element around the row ends behind it, and so does its text.
     gives(of("../../o"), "<m><o>x<r/></o></m>", &[], &["0 late_value"]);
     let mixed = "<o><d>x<b/></d><r/></o>";
@@ -181,6 +188,8 @@ fn a_doctype_that_names_a_dtd_is_passed_over_where_asked() {
         ("<!DOCTYPE o SYSTEM'o.dtd'><o><r/></o>", "malformed_xml"),
         ("<!DOCTYPE o PUBLIC 'x'><o><r/></o>", "malformed_xml"),
         ("<!DOCTYPE 1><o><r/></o>", "malformed_xml"),
+        ("<!DOCTYPE o PUBLIC '{}' 'y'><o><r/></o>", "malformed_xml"),
+        ("<!DOCTYPE o SYSTEM 'y><o><r/></o>", "malformed_xml"),
         ("<!DOCTYPE o x><o><r/></o>", "malformed_xml"),
     ] {
         gives(ignore(), message, &[], &[&format!("0 {code}")]);
@@ -206,4 +215,45 @@ fn an_element_that_is_nil_is_null_where_asked() {
     );
     let other = message.replace("2001/XMLSchema-instance", "2001/other");
     gives(nil().key("namespaces.q", "urn:q"), &other, &["||m||"], &[]);
+    // It is a value, that of null: nothing older stands for it, and nothing that has a text is lost.
+    let again = format!("<o {xsi}><d>5</d><r/><d xsi:nil='1'/><r><a>1</a><a xsi:nil='1'/></r></o>");
+    let repeat = |word| of("../d, a").key("nil-as-null", "true").key("repeat", word);
+    gives(repeat("last"), &again, &["5|∅", "∅|∅"], &[]);
+    let texts = format!("<o {xsi}><r><a xsi:nil='1'>x</a></r><r><a xsi:nil='1'/><a>y</a></r></o>");
+    gives(
+        repeat("reject"),
+        &texts,
+        &["∅|x"],
+        &["0/1 repeated_element a"],
+    );
+    gives(
+        of("a").key("nil-as-null", "true").key("repeat", "json"),
+        &texts,
+        &["[\"x\"]", "[null,\"y\"]"],
+        &[],
+    );
+}
+
+#[test]
+fn a_child_of_any_namespace_makes_content_mixed() {
+    let bench = of("a=q:a")
+        .key("namespaces.q", "urn:q")
+        .key("row-tag", "q:r");
+    let message = "<r xmlns='urn:q'><a>x<w:b xmlns:w='urn:w'/>y</a></r>";
+    gives(
+        bench.key("mixed-content", "reject"),
+        message,
+        &[],
+        &["0/0 mixed_content a"],
+    );
+}
+
+#[test]
+fn a_mark_is_no_column() {
+    let bench = || of("a");
+    let place = |text: &str| run(bench(), text).rejects[0].message.clone();
+    let (marked, plain) = (place("\u{feff}<o>\r\n<r></o>"), place("<o>\r\n<r></o>"));
+    assert_eq!(marked.split(" (byte").next(), plain.split(" (byte").next());
+    let (marked, plain) = (place("\u{feff}<o><r></o>"), place("<o><r></o>"));
+    assert_eq!(marked.split(" (byte").next(), plain.split(" (byte").next());
 }

@@ -511,7 +511,7 @@ fn given(
             Seen::Row(_) => Default::default(),
         })
         .collect();
-    let (mut rows, mut rows_since) = (0, 0);
+    let (mut rows, mut rows_since, mut lost) = (0, 0, 0);
     for (seen, value) in seen.iter().zip(&values) {
         match seen {
             Seen::Row(at) => {
@@ -531,8 +531,8 @@ fn given(
             }
             Seen::Value(..) => {
                 match config.repeat {
-                    Repeat::Last => *dropped += u64::from(!before.is_empty() && rows_since == 0),
-                    Repeat::First if !before.is_empty() => *dropped += 1,
+                    Repeat::Last => lost += u64::from(!before.is_empty() && rows_since == 0),
+                    Repeat::First if !before.is_empty() => lost += 1,
                     _ if rows > 0 => return Err("late_value"),
                     _ => {}
                 }
@@ -540,6 +540,10 @@ fn given(
                 before.push(value);
             }
         }
+    }
+    if rows > 0 {
+        let late = config.repeat == Repeat::Last && !before.is_empty() && rows_since == 0;
+        *dropped += lost + u64::from(late);
     }
     Ok(got)
 }

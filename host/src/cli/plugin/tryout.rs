@@ -13,7 +13,7 @@ use crate::author::input::{self, Message};
 use crate::author::outcome::{Outcome, Refused, Row};
 use crate::author::{Settings, Subject, sample, subject};
 use crate::chain::{Table, TransformChain};
-use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr};
+use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr, to_stdout};
 use crate::clock::SystemClock;
 use crate::config::{Overlay, PipelineConfig, Source};
 use crate::connect;
@@ -24,6 +24,7 @@ use crate::plugin::{Places, Plugins};
 use crate::record::{Batch, input_schema};
 use crate::telemetry::{count, plural};
 use crate::text::printable;
+use crate::text::printable_json;
 
 /// Number of messages by default.
 const LIMIT: usize = 100;
@@ -342,7 +343,10 @@ impl Tried {
 
 fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
     if json {
-        outcome.lines().iter().for_each(say);
+        let lines = outcome.lines();
+        lines
+            .iter()
+            .for_each(|line| to_stdout(&printable_json(line)));
         return;
     }
     let pieces = outcome.rows.iter().any(|row| row.piece > 0);

@@ -30,6 +30,8 @@ struct Slot {
     used: bool,
     /// A row has taken `value`.
     taken: bool,
+    /// Values that `first` or `last` dropped.
+    dropped: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,8 @@ struct Value {
     to: usize,
     /// Text beside elements, which `mixed-content` refuses.
     mixed: bool,
+    /// The element says that it has none (`xsi:nil`).
+    nil: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,9 @@ impl Outside {
     pub fn text(&mut self, layout: &Layout, depth: usize, mut add: impl FnMut(&mut Frame)) {
         let all = layout.mixed == Mixed::All;
         for listening in self.texts.iter_mut().rev() {
-            if all || listening.depth == depth {
+            // One that is too long already is refused when it ends, if not before.
+            let fits = listening.frame.buffer.len() <= layout.limits.text;
+            if fits && (all || listening.depth == depth) {
                 add(&mut listening.frame);
             }
         }
@@ -114,8 +120,10 @@ impl Walk<'_> {
             let before = parent.map_or(0, |from| outside.ends[from + n]);
             let mut bits = 1;
             for (step, name) in above.steps.iter().enumerate() {
-                let same = *name == key || local.is_some_and(|local| name == local);
-                if before >> step & 1 == 1 && named && same {
+                if before >> step & 1 == 0 || !named {
+                    continue;
+                }
+                if *name == key || local.is_some_and(|local| name == local) {
                     bits |= 1 << (step + 1);
                 }
             }
@@ -162,6 +170,7 @@ impl Walk<'_> {
                 self.rows.refuse(layout, above.column, refuse, &message);
             }
             let cell = match value.buffered {
+                _ if value.nil => Cell::Nil,
                 true => self.rows.keep(&outside.buffer[value.from..value.to]),
                 false => Cell::Message(value.from as u32, value.to as u32),
             };
@@ -187,12 +196,13 @@ impl Walk<'_> {
                 continue;
             }
             let value = *value.get_or_insert_with(|| match cell {
-                Cell::Missing => self.frames.outside.keep(b""),
+                Cell::Missing | Cell::Nil => self.frames.outside.keep(b""),
                 Cell::Message(from, to) => Value {
                     buffered: false,
                     from: from as usize,
                     to: to as usize,
                     mixed: false,
+                    nil: false,
                 },
                 Cell::Scratch(from, to) => {
                     let (rows, outside) = (&self.rows, &mut self.frames.outside);
@@ -213,7 +223,6 @@ impl Walk<'_> {
         let texts = &mut self.frames.outside.texts;
         if let Some(ended) = texts.pop_if(|listening| listening.depth == depth) {
             let frame = &ended.frame;
-            let nil = frame.nil;
             let (buffered, from, to, own) = match frame.text {
                 Text::None => (false, 0, 0, &b""[..]),
                 Text::Piece(from, to) => (false, from, to, &self.text[from..to]),
@@ -224,6 +233,7 @@ impl Walk<'_> {
             }
             let mixed = frame.has_child && layout.mixed == Mixed::Reject;
             let mixed = mixed && !strict::trim(own).is_empty();
+            let nil = frame.nil && strict::trim(own).is_empty();
             let mut value = match buffered {
                 true => self.frames.outside.keep(own),
                 false => Value {
@@ -231,19 +241,27 @@ impl Walk<'_> {
                     from,
                     to,
                     mixed,
+                    nil,
                 },
             };
             value.mixed = mixed;
+            value.nil = nil;
             for (n, above) in layout.above.iter().enumerate() {
-                let of_text = above.attribute.is_none() && !nil;
+                let of_text = above.attribute.is_none();
                 if of_text && self.frames.outside.is_end(above, n, depth, width) {
                     self.found_above(n, depth, value, ended.at)?;
                 }
             }
         }
         let outside = &mut self.frames.outside;
+        let ended = outside.slots.drain(self.depth * width..);
+        // What belongs to no row is not dropped from any.
+        for (slot, above) in ended.zip(&layout.above).filter(|(slot, _)| slot.used) {
+            let last = layout.columns[above.column].repeat == Repeat::Last;
+            let late = last && slot.value.is_some() && !slot.taken;
+            self.rows.repeats_dropped += slot.dropped + u64::from(late);
+        }
         outside.ends.truncate(self.depth * width);
-        outside.slots.truncate(self.depth * width);
         Ok(())
     }
 
@@ -267,11 +285,11 @@ impl Walk<'_> {
         let first = slot.value.is_none();
         match column.repeat {
             Repeat::Last => {
-                self.rows.repeats_dropped += u64::from(!first && !slot.taken);
+                slot.dropped += u64::from(!first && !slot.taken);
                 slot.value = Some(value);
                 slot.taken = false;
             }
-            Repeat::First if !first => self.rows.repeats_dropped += 1,
+            Repeat::First if !first => slot.dropped += 1,
             _ if slot.used => {
                 let (path, name) = (&column.path, &column.name);
                 let message = format!(
@@ -297,6 +315,7 @@ impl Outside {
             from,
             to: self.buffer.len(),
             mixed: false,
+            nil: false,
         }
     }
 }

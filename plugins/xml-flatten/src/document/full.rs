@@ -178,14 +178,15 @@ impl<'w> Walk<'w> {
             return;
         }
         let layout = self.layout;
+        // Also where its namespace is none that a path could name.
+        if self.unwanted == 0 && self.frames.depth > 0 {
+            self.frames.top().has_child = true;
+        }
         let node = match node {
             Some(node) => node,
             None if layout.wildcard.is_some() => layout.nodes.len() - 1,
             None => return self.unwanted += 1,
         };
-        if self.frames.depth > 0 {
-            self.frames.top().has_child = true;
-        }
         let scope = &mut self.frames.scope;
         if node == 0 {
             scope.order = 0;

@@ -76,7 +76,7 @@ impl Sinks {
             .zip(&layout.columns)
         {
             let (bytes, mut from, mut to) = match *cell {
-                Cell::Missing => {
+                Cell::Missing | Cell::Nil => {
                     builder.push_null();
                     continue;
                 }
