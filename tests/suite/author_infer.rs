@@ -86,6 +86,38 @@ fn a_doctype_is_said_before_it_is_refused() {
     assert_eq!(lines[0]["code"], "doctype_not_allowed");
 }
 
+/// Only what each row would find before it.
+#[test]
+fn values_around_the_rows_are_said_with_their_paths() {
+    let said = |xml: &str| -> Vec<String> {
+        let (map, _) = inferred("around.xml", xml.as_bytes(), &["--row-tag", "r"]);
+        let lines = map
+            .lines()
+            .filter(|line| line.contains("around it has values"));
+        lines
+            .map(|line| line.split('`').nth(3).expect("a path").to_owned())
+            .collect()
+    };
+    let r = "<r><a>b</a></r>";
+    assert_eq!(
+        said(&format!("<x><head><day>1</day></head>{r}{r}</x>")),
+        ["../head/day"]
+    );
+    assert_eq!(
+        said(&format!("<x id='7'><y><z>1</z>{r}</y></x>")),
+        ["../z", "../../@id"]
+    );
+    assert_eq!(said(&format!("<x>{r}<total>1</total></x>")), [""; 0]);
+    assert_eq!(said(&format!("<x><z>1</z>{r}<y>{r}</y></x>")), [""; 0]);
+}
+
+#[test]
+fn lines_are_json_whatever_a_value_holds() {
+    let xml = "<x><r><a>x\u{feff}\u{202e}\u{7f}y</a><b>1</b></r><r><a>b</a><b>2</b></r></x>";
+    let (_, rows) = rows("invisible.xml", xml.as_bytes(), &[]);
+    assert_eq!(rows[0]["a"], "x\u{feff}\u{202e}\u{7f}y");
+}
+
 #[test]
 fn encodings_that_the_plugin_reads_are_read() {
     let latin = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><x><r><a>\xe9</a><b>1</b></r><r><a>b</a><b>2</b></r></x>";

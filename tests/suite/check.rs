@@ -218,10 +218,36 @@ fn every_command_has_a_page_for_man() {
         let page = std::fs::read_to_string(dir.path().join(page)).expect(page);
         assert!(page.contains(".TH ") && page.contains(words), "{page}");
     }
+    let deep = std::fs::read_to_string(dir.path().join("weir-zone-ls.1")).expect("a page");
+    assert!(deep.contains("\"weir 0."), "{deep}");
     assert!(text(&weir(&["man"]).stdout).contains("weir\\-pipeline(1)"));
     let none = weir(&["man", "/no/such/place"]);
     assert_eq!(none.status.code(), Some(2));
     assert!(text(&none.stderr).contains("/no/such/place"), "{none:?}");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
+        return;
+    };
+    for args in [
+        &["version", "--json"][..],
+        &["completions", "bash"],
+        &["explain", "bad_int"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(args)
+            .stdout(full.try_clone().expect("a file"))
+            .output()
+            .expect("weir runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("the answer cannot be written: No space"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
