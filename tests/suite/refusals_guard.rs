@@ -367,7 +367,9 @@ fn a_run_without_a_daemon_ends_and_says_why() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     let told = said(&output);
     assert!(
-        told.contains("too many records are refused") && told.contains("errors.max.rate = 0.1"),
+        told.contains("too many records are refused")
+            && told.contains("errors.max.rate = 0.1")
+            && told.contains("drained, because errors.max paused numbers"),
         "{told}"
     );
     let lines = String::from_utf8(output.stdout).unwrap();

@@ -64,6 +64,30 @@ fn pipelines_of_a_daemon_are_shown_with_state_lag_and_dead_letters() {
     assert!(told.contains("nobody not found"), "{told}");
 }
 
+/// The commit may be an hour away: what was read and waits for it is behind.
+#[test]
+fn what_is_read_and_not_committed_is_behind() {
+    let mut rig = Rig::new(&["orders"]);
+    rig.produce("orders", &["1", "2", "3"]);
+    let daemon = rig.start(&[]);
+    let body = json!(rig.config("orders", &[("sink.rotate.age", "1h")]));
+    let made = daemon.ask("PUT", "/connectors/orders/config", Some(&body));
+    assert_eq!(made.status, 201, "{}", made.text());
+    until("three records that wait", || {
+        let lag = said(&weir(&daemon, &["lag"]));
+        let row: Vec<&str> = lag.lines().nth(1)?.split_whitespace().collect();
+        (row == ["orders", "orders", "0", "0", "3", "3"]).then_some(())
+    });
+    let status = said(&weir(&daemon, &["status", "orders", "--json"]));
+    let status: Value = serde_json::from_str(status.trim()).unwrap();
+    assert_eq!((&status["lag"], &status["records"]), (&json!(3), &json!(0)));
+    let metrics = daemon.ask("GET", "/metrics", None).text();
+    assert!(
+        metrics.contains("weir_lag_records{pipeline=\"orders\"} 3.0"),
+        "{metrics}"
+    );
+}
+
 #[test]
 fn a_key_is_explained_with_its_values_and_default() {
     let output = Command::new(env!("CARGO_BIN_EXE_weir"))

@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::Result;
 use crate::http::client::{Client, segment};
 use crate::operations::status::Pipeline;
-use crate::telemetry::recent::Query;
+use crate::telemetry::recent::{PartitionBehind, Query};
 use crate::telemetry::{count, time};
 
 /// Pipelines of a daemon: state, lag, age of the newest commit, rate, dead letters.
@@ -101,7 +101,7 @@ struct Line {
 const COMMITS: u32 = 20;
 
 fn lines(client: &Client, only: Option<&str>) -> Result<Vec<Line>> {
-    let all: Vec<Pipeline> = read(client.get("/pipelines")?)?;
+    let all: Vec<Pipeline> = read(client.get("/pipelines?expand=live")?)?;
     let wanted = |one: &&Pipeline| only.is_none_or(|name| one.name == name);
     let mut lines = Vec::new();
     for one in all.iter().filter(wanted) {
@@ -132,7 +132,8 @@ fn line(one: &Pipeline, query: Query) -> Line {
     Line {
         pipeline: one.name.clone(),
         state: one.state.clone(),
-        lag: last.and_then(|p| p.weir.lag),
+        lag: (one.live.as_ref().and_then(|live| live.lag))
+            .or_else(|| last.and_then(|p| p.weir.lag)),
         committed: last.map(|p| p.timestamp.clone()),
         records_per_second: (took > 0).then(|| records as f64 * 1000.0 / took as f64),
         latency_p99_ms: last.and_then(|p| Some(p.weir.latency?.p99)),
@@ -280,7 +281,7 @@ pub(super) fn lag(args: &LagArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Positions of the log, and the ends that the newest commits named.
+/// Positions of the log, and the ends that the sources know; where nobody reads, those that the newest commits named.
 fn behind(client: &Client, one: &Pipeline) -> Result<Vec<Behind>> {
     let Some(log) = &one.log else {
         return Ok(Vec::new());
@@ -297,7 +298,13 @@ fn behind(client: &Client, one: &Pipeline) -> Result<Vec<Behind>> {
         ends.next()
     };
     let of = |position: &crate::pipeline::positions::Position| {
-        let end = end(&position.topic, position.partition).map(|end| end.max(position.to));
+        let place = |one: &&PartitionBehind| {
+            one.topic == position.topic && one.partition == position.partition
+        };
+        let lag = query.behind.iter().find(place).map(|one| one.lag);
+        let now = lag.map(|lag| position.to.saturating_add_unsigned(lag));
+        let end = now.or_else(|| end(&position.topic, position.partition));
+        let end = end.map(|end| end.max(position.to));
         Behind {
             pipeline: one.name.clone(),
             topic: position.topic.clone(),

@@ -413,6 +413,7 @@ impl Supervisor {
     pub fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
         let entry = self.find(name)?;
         let query = self.meters.query(&entry.name, limit);
+        let query = entry.live.behind(query);
         let seen = entry.unit.seen();
         // What cannot begin has told nobody but the unit.
         Ok(match (seen.standing, &query.exception, seen.trace) {

@@ -17,6 +17,7 @@ use crate::sink::Gathered;
 use crate::source::End;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::{self, PartitionLag};
+use crate::telemetry::recent::{BEHIND, PartitionBehind, Query};
 
 #[derive(Debug)]
 pub struct FanOut {
@@ -58,12 +59,33 @@ impl Live {
         lags.unwrap_or_default()
     }
 
-    /// Records that wait; unknown if it is unknown for one task.
+    /// Records above the last commit, as far as its partitions are known; else those that were not read. Unknown while nobody
+    /// reads, or if one task does not know.
     pub fn lag(&self) -> Option<u64> {
         let lag = lock(&self.lag);
-        match lag.is_empty() {
-            true => None,
+        let unread = match lag.is_empty() {
+            true => return None,
             false => lag.values().copied().sum(),
+        };
+        drop(lag);
+        let partitions = self.partition_lags();
+        match partitions.is_empty() {
+            true => unread,
+            false => Some(partitions.iter().map(|part| part.lag).sum()),
+        }
+    }
+
+    /// `query` with what is behind at this moment.
+    pub fn behind(&self, query: Query) -> Query {
+        let one = |part: PartitionLag| PartitionBehind {
+            topic: part.tp.topic.to_string(),
+            partition: part.tp.partition,
+            lag: part.lag,
+        };
+        let behind = self.partition_lags().into_iter().take(BEHIND).map(one);
+        Query {
+            behind: behind.collect(),
+            ..query
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Shown {
 pub enum Ending<'a> {
     /// It read everything that it should read, or was asked to stop.
     Well {
-        /// The pipeline of this process whose failure made it stop.
+        /// What made it stop, if nobody asked from outside: another pipeline of this process failed, or `errors.max` paused one.
         because: Option<&'a str>,
     },
     /// A person has to act.

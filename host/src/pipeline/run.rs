@@ -118,8 +118,9 @@ impl Together<'_> {
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         match &result {
             Ok(()) => {
-                let because = self.failed.get().filter(|_| self.stop.asked());
-                let because = because.map(String::as_str);
+                let failed = self.failed.get().filter(|_| self.stop.asked());
+                let failed = failed.map(|name| format!("{name} failed"));
+                let because = failed.as_deref().or_else(|| self.stop.why());
                 report.ended(&Ending::Well { because });
             }
             Err(error) => {

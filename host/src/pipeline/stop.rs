@@ -1,7 +1,7 @@
 //! The one way to ask for an end: a flag with a deadline, shared by all threads of a process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Clock, Wake};
@@ -17,6 +17,8 @@ pub struct Stop {
 #[derive(Debug)]
 struct Shared {
     asked: AtomicBool,
+    /// Why, where that was said first.
+    why: OnceLock<String>,
     /// Elapsed microseconds of the clock after which draining is given up.
     deadline: AtomicI64,
     /// Shared by the parent and all its children: when any of them is asked, all waiting threads look again.
@@ -34,6 +36,7 @@ impl Stop {
     fn waking(clock: Arc<dyn Clock>, wake: Arc<Wake>) -> Stop {
         let shared = Shared {
             asked: AtomicBool::new(false),
+            why: OnceLock::new(),
             deadline: AtomicI64::new(i64::MAX),
             wake,
             clock,
@@ -59,6 +62,20 @@ impl Stop {
         self.shared.deadline.fetch_min(until, Ordering::SeqCst);
         self.shared.asked.store(true, Ordering::SeqCst);
         self.shared.wake.ring();
+    }
+
+    /// The same, with what the others are told: "errors.max paused books-raw".
+    pub fn ask_because(&self, grace: Duration, why: String) {
+        if !self.asked() {
+            let _earlier = self.shared.why.set(why);
+        }
+        self.ask(grace);
+    }
+
+    /// Why somebody asked, if he said so.
+    pub fn why(&self) -> Option<&str> {
+        let own = self.shared.why.get().map(String::as_str);
+        own.or_else(|| self.parent.as_ref().and_then(|parent| parent.why()))
     }
 
     pub fn asked(&self) -> bool {

@@ -29,6 +29,21 @@ pub struct Query {
     pub last_progress: Option<QueryProgress>,
     /// Commits since the process began, the oldest first.
     pub recent_progress: Vec<QueryProgress>,
+    /// Of each partition, the most behind first, 200 at most. Empty while nobody reads.
+    pub behind: Vec<PartitionBehind>,
+}
+
+/// Partitions in [`Query::behind`]: as many as have a metric of their own.
+pub const BEHIND: usize = 200;
+
+/// How far a partition is behind at this moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionBehind {
+    pub topic: String,
+    pub partition: i32,
+    /// Offsets between the last commit and the end, as the source last said.
+    pub lag: u64,
 }
 
 /// As Spark's `StreamingQueryStatus`.
@@ -179,6 +194,7 @@ impl Watched {
             exception: self.exception.clone(),
             last_progress: recent.last().cloned(),
             recent_progress: recent,
+            behind: Vec::new(),
         }
     }
 

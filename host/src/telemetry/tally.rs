@@ -324,10 +324,9 @@ impl pipeline::Report for Tally {
         match ending {
             Ending::Well { because: None } => self.stop(Sums::words, None),
             Ending::Well {
-                because: Some(failed),
+                because: Some(because),
             } => {
-                let words =
-                    |sums: &Sums| format!("drained, because {failed} failed: {}", sums.words());
+                let words = |sums: &Sums| format!("drained, because {because}: {}", sums.words());
                 self.stop(words, None);
             }
             Ending::NotBegun { because } => {

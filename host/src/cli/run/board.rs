@@ -207,8 +207,8 @@ impl Watched for Board {
     }
 
     fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
-        self.one(name)?;
-        Ok(self.meters.query(name, limit))
+        let live = &self.one(name)?.live;
+        Ok(live.behind(self.meters.query(name, limit)))
     }
 
     fn metrics(&self) -> String {
@@ -225,7 +225,9 @@ impl Acts for Board {
             return Ok(Act::OtherRules);
         }
         self.paused.store(true, Ordering::SeqCst);
-        self.stop.ask(one.config.limits.shutdown_timeout);
+        let why = format!("errors.max paused {pipeline}");
+        self.stop
+            .ask_because(one.config.limits.shutdown_timeout, why);
         Ok(Act::Done(0))
     }
 
