@@ -152,6 +152,16 @@ fn what_the_first_records_did_not_have_is_kept_where_a_column_is_named_for_it() 
             "id=4 more="
         ]
     );
+    let taken = Rig::new(
+        "source.format = \"jsonl\"\n",
+        &format!("{INFER}schema.rest = \"ID\"\n"),
+    );
+    taken.write("a.jsonl", "{\"id\":1}\n");
+    let told = taken.fails();
+    assert!(
+        told.contains("`schema.rest`: a column of this name was found"),
+        "{told}"
+    );
     let csv = Rig::new(
         "source.format = \"csv\"\n",
         &format!("{INFER}schema.rest = \"more\"\n"),
@@ -273,6 +283,73 @@ fn csv_and_xml_files_become_columns() {
     assert_eq!(
         rows(&xml.path("zone"), "files", "zone", &["id", "t"]),
         ["id=1 t=x", "id=2 t=y"]
+    );
+}
+
+/// The codes and texts of all dead letters.
+fn letters(rig: &Rig) -> String {
+    let letters = rig.output(&["dlq", "ls", "file:zone"]);
+    String::from_utf8_lossy(&letters.stdout).into_owned()
+}
+
+/// Names are those of each file's first line; what a later row has and its columns cannot hold is refused, never changed or dropped.
+#[test]
+fn columns_of_csv_files_are_found_by_name_and_lose_nothing() {
+    let rig = Rig::new("source.format = \"csv\"\n", INFER);
+    rig.write(
+        "a.csv",
+        "id,zip,phone\n1,12345,+4917012\n2,23456,+4917013,more\n",
+    );
+    rig.write("b.csv", "phone,id,city\n+4917014,3,Ulm\n");
+    rig.run();
+    let columns = ["id", "zip", "phone", "city"];
+    let found = || rows(&rig.path("zone"), "files", "zone", &columns);
+    let first = [
+        "id=1 zip=12345 phone=+4917012 city=",
+        "id=3 zip= phone=+4917014 city=Ulm",
+    ];
+    assert_eq!(found(), first);
+    let told = letters(&rig);
+    assert!(
+        told.contains("extra_fields") && !told.contains("bad_int"),
+        "{told}"
+    );
+    rig.write(
+        "c.csv",
+        "id,zip,phone\n4,01234,5\n+5,12345,5\n6,12345,5\n7,12345,5,lost\n",
+    );
+    rig.run();
+    let mut all = first.to_vec();
+    all.push("id=6 zip=12345 phone=5 city=");
+    assert_eq!(found(), all);
+    let told = letters(&rig);
+    assert!(told.contains("bad_int"), "{told}");
+}
+
+/// A row is never taken for names.
+#[test]
+fn csv_files_without_a_header_are_told_how_to_say_so() {
+    let rig = Rig::new("source.format = \"csv\"\n", INFER);
+    rig.write("a.csv", "1,a,2\n2,b,3\n3,c,4\n");
+    let told = rig.fails();
+    assert!(
+        told.contains("(1, a, 2) looks like a row") && told.contains("source.header = "),
+        "{told}"
+    );
+    let other = Rig::new("source.format = \"csv\"\nsource.header = \"none\"\n", INFER);
+    other.write("a.csv", "1,a,2\n2,b,3\n");
+    other.run();
+    assert_eq!(
+        rows(
+            &other.path("zone"),
+            "files",
+            "zone",
+            &["column_1", "column_2", "column_3"]
+        ),
+        [
+            "column_1=1 column_2=a column_3=2",
+            "column_1=2 column_2=b column_3=3"
+        ]
     );
 }
 

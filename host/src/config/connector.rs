@@ -103,6 +103,8 @@ pub struct MessageHint<'a> {
     pub format: Option<&'static str>,
     /// The element that a record is.
     pub row_tag: Option<&'a str>,
+    /// Before each record stands the first line of its file.
+    pub headed: bool,
 }
 
 /// Limits of a trigger: a commit where records are read on and on, a run where it is repeated.

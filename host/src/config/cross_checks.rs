@@ -14,6 +14,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     dead_letters(checker);
     super::store_keys::check_archive(checker);
     inference(checker);
+    rest(checker);
     super::converters::check(checker);
     if let Some(source) = checker.source {
         (source.check)(checker);
@@ -75,6 +76,16 @@ fn inference(checker: &mut Checker<'_>) {
                 "write schema.inference = true, or take it out",
             );
         }
+    }
+}
+
+/// A row of CSV has no names for what stands behind its last column.
+fn rest(checker: &mut Checker<'_>) {
+    const KEY: &str = "schema.rest";
+    if checker.typed(KEY) && checker.text("source.format").as_deref() == Some("csv") {
+        let message = format!("`{KEY}`: csv-parse has no column for the rest");
+        let hint = "take it out: a line of CSV with more fields is refused (`extra_fields`)";
+        contradiction(checker, KEY, message, hint);
     }
 }
 

@@ -10,6 +10,10 @@ use super::render::{Page, some_of};
 const SEPARATORS: [(char, &str); 4] = [(',', ","), (';', ";"), ('\t', "tab"), ('|', "|")];
 /// Words for null, in a column that has other values.
 const NULLS: [&str; 3] = ["\\N", "NULL", "null"];
+/// What stands for no value: it shows neither that a line is a header nor that it is none.
+const NO_VALUES: [&str; 9] = [
+    "\\N", "NULL", "null", "None", "NaN", "NA", "N/A", "n/a", "-",
+];
 /// `max-rows` of csv-parse where the config does not say another.
 const MAX_ROWS: usize = 100_000;
 /// Part of the lines that must have the usual number of fields for a text to look like CSV: with commas, which stand in
@@ -66,13 +70,22 @@ pub fn looks(messages: &[&[u8]]) -> bool {
     lines > if commas { 2 } else { 1 } && usual.is_some_and(even)
 }
 
+/// What the map is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Each message begins with the first line of its file.
+    pub headed: bool,
+    /// The map is put in force as it is: none that drops fields.
+    pub kept: bool,
+}
+
 /// The map; `Err` says why there is none.
-pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
+pub fn infer(mut page: Page, messages: &[&[u8]], wanted: Wanted) -> Result<Page, String> {
     let (dialect, read) = best(messages);
     let mut sound: Vec<Vec<Row>> = Vec::new();
     for (n, lines) in read.into_iter().enumerate() {
         match lines {
-            Ok(_) if messages[n].trim_ascii().is_empty() => {
+            Ok(lines) if lines.is_empty() || messages[n].trim_ascii().is_empty() => {
                 page.unread(n, "it is empty (empty_value)".into())
             }
             Ok(lines) => sound.push(lines),
@@ -90,6 +103,30 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
         some_of(&per_message)
     )];
     page.set("type", "csv-parse");
+    written(&mut page, dialect);
+    if wanted.headed {
+        are_headers(&sound)?;
+    }
+    let named = wanted.headed || have_header(&sound);
+    if named {
+        let note = "each message begins with a line of names";
+        page.set_noted("header-line", true, note);
+    }
+    let most = per_message.iter().max().copied().unwrap_or(0);
+    page.limit("max-rows", MAX_ROWS, most, "lines of the largest message");
+    if !named {
+        let rows: Vec<&Row> = sound.iter().flatten().collect();
+        page.notes.extend(perhaps_header(&rows));
+    }
+    let mut all = sound.iter().flatten().flatten();
+    let trims = all.any(|field| field.trimmed() != field.text);
+    let table = Table::of(&sound, named);
+    fill(&mut page, &table, trims, wanted.kept)?;
+    Ok(page)
+}
+
+/// How fields are separated and quoted.
+fn written(page: &mut Page, dialect: Dialect) {
     if dialect.separator != ',' {
         page.set("separator", dialect.named);
     }
@@ -101,92 +138,161 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
         let note = "a backslash stands before quotes inside of quotes";
         page.set_noted("escape", "\\", note);
     }
-    let header = header(&sound);
-    if header.is_some() {
-        let note = "each message begins with a line of names";
-        page.set_noted("header-line", true, note);
-        sound.iter_mut().for_each(|lines| drop(lines.remove(0)));
-    }
-    let rows: Vec<&Row> = sound.iter().flatten().collect();
-    let most = per_message.iter().max().copied().unwrap_or(0);
-    page.limit("max-rows", MAX_ROWS, most, "lines of the largest message");
-    if header.is_none() {
-        page.notes.extend(perhaps_header(&rows));
-    }
-    fill(&mut page, header, &rows);
-    Ok(page)
 }
 
-fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
-    let widest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    let columns = header.as_ref().map_or(widest, Vec::len);
-    let count = |fits: &dyn Fn(usize) -> bool| rows.iter().filter(|row| fits(row.len())).count();
-    let (short, long) = (count(&|n| n < columns), count(&|n| n > columns));
-    if short > 0 {
-        let note = format!("{short} of {} lines have fewer fields", rows.len());
+/// The fields of all rows, by column.
+#[derive(Default)]
+struct Table<'a> {
+    /// As the headers name them, in the order in which they come; none: columns have places alone.
+    names: Option<Vec<&'a str>>,
+    columns: Vec<Vec<&'a Field>>,
+    rows: usize,
+    /// Rows with fewer fields than their message has columns, and with more.
+    short: usize,
+    long: usize,
+    /// Messages whose header lacks a name that another one has.
+    lacking: usize,
+}
+
+impl<'a> Table<'a> {
+    /// `named`: the first line of each message says what its fields are.
+    fn of(messages: &'a [Vec<Row>], named: bool) -> Table<'a> {
+        let mut table = Table::default();
+        if !named {
+            let rows = || messages.iter().flatten();
+            let widest = rows().map(Vec::len).max().unwrap_or(0);
+            let places: Vec<usize> = (0..widest).collect();
+            table.columns.resize(widest, Vec::new());
+            rows().for_each(|row| table.add(row, &places));
+            return table;
+        }
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        let (mut names, mut widths) = (Vec::new(), Vec::new());
+        for (header, rows) in messages.iter().filter_map(|lines| lines.split_first()) {
+            let mut place = |field: &'a Field| {
+                let name = field.trimmed();
+                *known.entry(name).or_insert_with(|| {
+                    names.push(name);
+                    names.len() - 1
+                })
+            };
+            let places: Vec<usize> = header.iter().map(&mut place).collect();
+            table.columns.resize(names.len(), Vec::new());
+            rows.iter().for_each(|row| table.add(row, &places));
+            widths.push(places.len());
+        }
+        table.lacking = widths.iter().filter(|width| **width < names.len()).count();
+        table.names = Some(names);
+        table
+    }
+
+    fn add(&mut self, row: &'a Row, places: &[usize]) {
+        self.rows += 1;
+        self.short += usize::from(row.len() < places.len());
+        self.long += usize::from(row.len() > places.len());
+        for (place, field) in places.iter().zip(row) {
+            self.columns[*place].push(field);
+        }
+    }
+}
+
+fn fill(page: &mut Page, table: &Table<'_>, trims: bool, kept: bool) -> Result<(), String> {
+    let rows = table.rows;
+    if table.short > 0 {
+        let note = format!("{} of {rows} lines have fewer fields", table.short);
+        page.set_noted("missing", "null", &note);
+    } else if table.lacking > 0 {
+        let note = format!("{} headers lack a name that others have", table.lacking);
         page.set_noted("missing", "null", &note);
     }
-    let fields = || rows.iter().copied().chain(&header).flatten();
-    if fields().any(|field| field.trimmed() != field.text) {
+    if trims {
         let note = "blanks stand around fields";
         page.set_noted("trim", true, note);
     }
-    let null = null_value(rows);
+    let null = null_value(table);
     if let Some(null) = null {
         page.set("null-value", null);
     }
     let mut used = taken();
-    let mut left_out = Vec::new();
-    for n in 0..columns {
-        let mut texts = Texts::default();
-        for field in rows.iter().filter_map(|row| row.get(n)) {
-            if field.quoted || null != Some(field.trimmed()) {
-                texts.see(field.trimmed());
-            }
+    let (mut left_out, mut numbers) = (None, false);
+    for (n, fields) in table.columns.iter().enumerate() {
+        let given = table.names.as_ref().map(|names| names[n]);
+        match given.filter(|name| !can_be_listed(name)) {
+            Some(name) => left_out = left_out.or(Some(name)),
+            None => numbers |= column(page, (n, given), (fields, null), &mut used),
         }
-        let given = header.as_ref().map(|names| names[n].trimmed().to_owned());
-        if let Some(given) = given.as_ref().filter(|name| !can_be_listed(name)) {
-            left_out.push(given.clone());
-            continue;
-        }
-        let plain = match &given {
-            Some(given) => named(given, n),
-            None => format!("column_{}", n + 1),
-        };
-        let name = unlike(plain.clone(), &mut used);
-        page.notes.extend(renamed(&plain, &name));
-        let field = given.as_ref().unwrap_or(&name);
-        let kind = texts.named();
-        let mut seen = match texts.empty {
-            0 => String::new(),
-            empty => format!("{empty} empty"),
-        };
-        if let (Some(example), "string") = (texts.shown.first(), kind.as_str()) {
-            let comma = if seen.is_empty() { "" } else { ": " };
-            seen = format!("{seen}{comma}{example}");
-        }
-        if !page.column(&name, field, *field == name, &seen) {
-            continue;
-        }
-        if kind != "string" {
-            page.column_type(&name, &kind, &texts.shown.join(", "));
-        }
-        let conflict = texts.conflict();
-        page.notes
-            .extend(conflict.map(|told| format!("{name}: {told}")));
     }
-    if long > 0 || !left_out.is_empty() {
-        let note = match left_out.first() {
-            Some(name) => format!("the column {name:?} cannot stand in a list of names"),
-            None => format!("{long} of {} lines have more fields", rows.len()),
-        };
-        page.set_noted("extra", "ignore", &note);
+    if numbers {
+        let note = "a later number with `+` or zeros before it is refused, not changed";
+        page.set_noted("numbers", "plain", note);
     }
+    let note = match left_out {
+        Some(name) if kept => {
+            return Err(format!(
+                "a list of columns cannot hold the name {name:?} of the first line"
+            ));
+        }
+        Some(name) => format!("the column {name:?} cannot stand in a list of names"),
+        None => format!("{} of {rows} lines have more fields", table.long),
+    };
+    match (table.long > 0, kept) {
+        (true, true) => page.notes.push(format!("{note}: they are refused")),
+        (_, false) if table.long > 0 || left_out.is_some() => {
+            page.set_noted("extra", "ignore", &note);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
-/// A list of columns divides at commas and drops blanks, and a name ends at its `=`.
+/// Adds column `n`, which a header calls `given`. True: it is of numbers.
+fn column(
+    page: &mut Page,
+    (n, given): (usize, Option<&str>),
+    (fields, null): (&[&Field], Option<&str>),
+    used: &mut BTreeSet<String>,
+) -> bool {
+    let mut texts = Texts::default();
+    for field in fields {
+        if field.quoted || null != Some(field.trimmed()) {
+            texts.see(field.trimmed());
+        }
+    }
+    let plain = match given {
+        Some(given) => named(given, n),
+        None => format!("column_{}", n + 1),
+    };
+    let name = unlike(plain.clone(), used);
+    page.notes.extend(renamed(&plain, &name));
+    let field = given.unwrap_or(&name);
+    let kind = texts.named();
+    let mut seen = match texts.empty {
+        0 => String::new(),
+        empty => format!("{empty} empty"),
+    };
+    if let (Some(example), "string") = (texts.shown.first(), kind.as_str()) {
+        let comma = if seen.is_empty() { "" } else { ": " };
+        seen = format!("{seen}{comma}{example}");
+    }
+    if !page.column(&name, field, *field == name, &seen) {
+        return false;
+    }
+    if kind != "string" {
+        page.column_type(&name, &kind, &texts.shown.join(", "));
+    }
+    let conflict = texts.conflict();
+    page.notes
+        .extend(conflict.map(|told| format!("{name}: {told}")));
+    is_number(&kind)
+}
+
+fn is_number(kind: &str) -> bool {
+    ["int", "long", "double"].contains(&kind) || kind.starts_with("decimal(")
+}
+
+/// A list of columns divides at commas and drops blanks.
 fn can_be_listed(name: &str) -> bool {
-    !name.contains([',', '=']) && name.trim() == name
+    !name.contains(',') && name.trim() == name
 }
 
 /// A name for SQL: letters, digits and `_`.
@@ -199,12 +305,78 @@ fn named(given: &str, n: usize) -> String {
     }
 }
 
-/// The first line, where every message of several lines begins with it and it holds names, of which one can be listed.
-fn header(messages: &[Vec<Row>]) -> Option<Row> {
-    let first = messages.first()?.first()?;
+/// Whether every message of several lines begins with the same one, and it holds names, of which one can be listed.
+fn have_header(messages: &[Vec<Row>]) -> bool {
+    let Some(first) = messages.first().and_then(|lines| lines.first()) else {
+        return false;
+    };
     let same = |lines: &Vec<Row>| lines.len() > 1 && lines.first() == Some(first);
     let listed = first.iter().any(|field| can_be_listed(field.trimmed()));
-    (messages.iter().all(same) && names(first) && listed).then(|| first.clone())
+    messages.iter().all(same) && names(first) && listed
+}
+
+/// Whether the first lines of messages, which are those of files, name the fields below them; `Err` says which does not.
+fn are_headers(messages: &[Vec<Row>]) -> Result<(), String> {
+    let mut headers: BTreeMap<Vec<&str>, Vec<&Row>> = BTreeMap::new();
+    for (header, rows) in messages.iter().filter_map(|lines| lines.split_first()) {
+        let names = header.iter().map(Field::trimmed).collect();
+        headers.entry(names).or_default().extend(rows);
+    }
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for (names, rows) in &headers {
+        let shown = names.join(", ");
+        let mut once = BTreeSet::new();
+        if let Some(twice) = names.iter().find(|name| !once.insert(**name)) {
+            return Err(format!(
+                "the first line of a file ({shown}) has two fields called {twice:?}: mend the file, or read columns by \
+                 their place: source.header = \"drop\", under another name of the pipeline"
+            ));
+        }
+        if !is_header(names, rows) {
+            return Err(format!(
+                "the first line of a file ({shown}) looks like a row, not like names: where files have no header, \
+                 source.header = \"none\", under another name of the pipeline"
+            ));
+        }
+        if !known.is_empty() && !names.iter().any(|name| known.contains(name)) {
+            let known = Vec::from_iter(known).join(", ");
+            return Err(format!(
+                "the first line of a file ({shown}) shares no name with that of others ({known}): where files have no \
+                 header, source.header = \"none\", under another name of the pipeline; for other tables a pipeline each"
+            ));
+        }
+        known.extend(names);
+    }
+    Ok(())
+}
+
+/// Whether these are names of the fields of `rows`: one of them is no number, date, … where all fields below it are; or all
+/// are words, and none is a value of its own column.
+fn is_header(names: &[&str], rows: &[&Row]) -> bool {
+    let is_repeated = |row: &Row| row.iter().map(Field::trimmed).eq(names.iter().copied());
+    let rows = || rows.iter().filter(|row| !is_repeated(row));
+    let below = |n: usize| rows().filter_map(move |row| row.get(n));
+    let differs = |(n, name): (usize, &&str)| {
+        let mut texts = Texts::default();
+        for field in below(n) {
+            if field.quoted || !NO_VALUES.contains(&field.trimmed()) {
+                texts.see(field.trimmed());
+            }
+        }
+        let typed = texts.named() != "string";
+        texts.see(name);
+        typed && !name.is_empty() && !NO_VALUES.contains(name) && texts.named() == "string"
+    };
+    if names.iter().enumerate().any(differs) {
+        return true;
+    }
+    let is_word = |name: &&str| {
+        let mut texts = Texts::default();
+        texts.see(name);
+        !name.is_empty() && texts.named() == "string"
+    };
+    let is_value = |(n, name): (usize, &&str)| below(n).any(|field| field.trimmed() == *name);
+    names.iter().all(is_word) && !names.iter().enumerate().any(is_value)
 }
 
 /// A line that may be a header, where each line is a message of its own.
@@ -239,10 +411,10 @@ fn names(row: &Row) -> bool {
 }
 
 /// A word for null that occurs without quotes in a column with other values.
-fn null_value(rows: &[&Row]) -> Option<&'static str> {
-    let fields = || rows.iter().flat_map(|row| row.iter());
+fn null_value(table: &Table<'_>) -> Option<&'static str> {
+    let fields = || table.columns.iter().flatten();
     let count = |word: &str| {
-        let is = |field: &&Field| !field.quoted && field.trimmed() == word;
+        let is = |field: &&&Field| !field.quoted && field.trimmed() == word;
         fields().filter(is).count()
     };
     let counted = NULLS.iter().map(|word| (count(word), *word));

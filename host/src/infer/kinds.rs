@@ -162,7 +162,8 @@ fn is(kind: Kind, text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
             let leading = number.starts_with('0') && number.len() > 1 && !number.starts_with("0.");
-            plain && !leading && is_double(text)
+            // A number has no `+` before it: one that was written so, such as a telephone number, would lose it.
+            plain && !leading && !text.starts_with('+') && is_double(text)
         }
         Kind::Date => shape(text, "dddd-dd-dd") && is_day(text),
         Kind::PointedDate => {
@@ -288,6 +289,10 @@ mod tests {
             (&["true", "false"], "boolean"),
             (&["0", "1"], "int"),
             (&["007", "1"], "string"),
+            (&["+4917012", "+4917013"], "string"),
+            (&["1", "+5"], "string"),
+            (&["1.5", "+2.5"], "string"),
+            (&["1e+5", "1.5"], "double"),
             (&["2020-02-29", "1999-12-31"], "date"),
             (&["2021-02-29"], "string"),
             (&["31.12.1999"], "date(dd.MM.yyyy)"),

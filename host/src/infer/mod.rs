@@ -52,6 +52,10 @@ pub struct Hints<'a> {
     pub row_tag: Option<&'a str>,
     /// A file was taken as one message.
     pub whole: bool,
+    /// Each message begins with the first line of its file (CSV): it must name the fields.
+    pub headed: bool,
+    /// The map is put in force as nobody looked at it: it must not drop a field that some messages have (CSV).
+    pub kept: bool,
     /// What each message is called; where there is none, its number from 1.
     pub names: &'a [String],
     /// For each message: why the plugin refuses it whatever its config says. It gives no evidence then.
@@ -92,6 +96,8 @@ pub fn infer(values: &[&[u8]], wanted: Hints<'_>) -> Result<Map> {
         format,
         row_tag,
         whole,
+        headed,
+        kept,
         names,
         refused,
     } = wanted;
@@ -110,7 +116,7 @@ pub fn infer(values: &[&[u8]], wanted: Hints<'_>) -> Result<Map> {
     let page = match format {
         Format::Xml => xml::infer(page, values, row_tag),
         Format::Json => json::infer(page, values),
-        Format::Csv => csv::infer(page, values),
+        Format::Csv => csv::infer(page, values, csv::Wanted { headed, kept }),
     };
     let plugin = format.plugin();
     let map = |page| Map { page, plugin };
@@ -281,5 +287,86 @@ mod tests {
             assert!(map.contains(wanted), "{wanted}\n{map}");
         }
         assert!(!map.contains("header-line"), "{map}");
+    }
+
+    /// As records of files with `source.header = "repeat"`.
+    fn kept(messages: &[&str]) -> Result<String> {
+        let values: Vec<&[u8]> = messages.iter().map(|text| text.as_bytes()).collect();
+        let hints = Hints {
+            format: Some(Format::Csv),
+            headed: true,
+            kept: true,
+            ..Hints::default()
+        };
+        Ok(infer(&values, hints)?.toml())
+    }
+
+    #[test]
+    fn the_first_lines_of_files_name_the_fields() {
+        let cases: &[(&[&str], &[&str])] = &[
+            (&["id,2024,2025\n1,5,6"], &["\"id\",", "\"2024\","]),
+            (&["id,,amt\n1,a,2"], &["\"column_2=\",", "\"amt\","]),
+            (&["x=y,z\n1,a"], &["\"x_y=x=y\","]),
+            (
+                &["id,name\n1,a", "name,id,more\nx,2,new"],
+                &[
+                    "\"id\",",
+                    "\"name\",",
+                    "\"more\",",
+                    "types.id = \"int\"",
+                    "missing = \"null\"",
+                ],
+            ),
+        ];
+        for (messages, wanted) in cases {
+            let map = kept(messages).expect("a map");
+            assert!(map.contains("header-line = true"), "{map}");
+            for wanted in *wanted {
+                assert!(map.contains(wanted), "{wanted}\n{map}");
+            }
+        }
+    }
+
+    #[test]
+    fn first_lines_that_name_no_fields_are_told() {
+        let row = "looks like a row, not like names";
+        let cases: &[(&[&str], &str)] = &[
+            (&["1,a,2\n2,b,3", "1,a,2\n3,c,4"], row),
+            (&["n/a,a,2\n2,b,3", "n/a,a,2\n3,c,4"], row),
+            (&["bonn,open\nulm,shut", "bonn,open\nbonn,shut"], row),
+            (
+                &["id,id,name\n1,2,x"],
+                "(id, id, name) has two fields called \"id\"",
+            ),
+            (&["id,name\n1,a", "x,y\nb,c"], "shares no name"),
+            (&["id,\"a,b\"\n1,c"], "cannot hold the name \"a,b\""),
+        ];
+        for (messages, wanted) in cases {
+            let told = kept(messages).expect_err("no map").to_string();
+            assert!(told.contains(wanted), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_is_kept_drops_nothing_that_comes_later() {
+        let messages = [
+            "id,name,amt\n1,a,1.50",
+            "id,name,amt\n2,b,3,extra",
+            "id,name,amt\n3,c,4",
+        ];
+        let map = kept(&messages).expect("a map");
+        assert!(!map.contains("extra ="), "{map}");
+        assert!(
+            map.contains("# 1 of 3 lines have more fields: they are refused"),
+            "{map}"
+        );
+        assert!(map.contains("numbers = \"plain\""), "{map}");
+        let csv = Hints {
+            format: Some(Format::Csv),
+            ..Hints::default()
+        };
+        let map = infer(&[messages.join("\n").as_bytes()], csv).expect("a map");
+        let map = map.toml();
+        assert!(map.contains("extra = \"ignore\""), "{map}");
     }
 }

@@ -16,6 +16,8 @@ pub struct Layout {
     pub header_line: bool,
     pub refuse_extra: bool,
     pub refuse_missing: bool,
+    /// Numbers have neither `+` nor zeros before them: those would be lost.
+    pub plain_numbers: bool,
     pub max_rows: usize,
     /// Position of the input column; none: it is missing.
     pub input: Option<u32>,
@@ -44,6 +46,7 @@ impl Layout {
             header_line,
             refuse_extra: config.choice("extra", &["refuse", "ignore"], "refuse") == 0,
             refuse_missing: config.choice("missing", &["refuse", "null"], "refuse") == 0,
+            plain_numbers: config.choice("numbers", &["any", "plain"], "any") == 1,
             max_rows: config.number("max-rows", MAX_ROWS, 1..=1_000_000),
             input: input(setup, config),
             carry: Vec::new(),

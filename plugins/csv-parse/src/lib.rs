@@ -235,15 +235,33 @@ fn value(
         (_, builder) if means_null => builder.push_null(),
         (Type::Text, Builder::Span(builder)) => builder.push(text),
         (_, builder) if text.is_empty() => builder.push_null(),
-        (kind, builder) => match kind.read(text) {
-            Some(value) => builder.push(value),
-            None => {
-                builder.push_null();
-                let (at, found) = (message.place(field.from), shown(text));
-                let why = format!("{at}: found {found}, expected {}", kind.expected(text));
-                message.refuse(Refusal::of_field(kind.code(), &column.name, why), rows);
+        (kind, builder) => {
+            let is_plain = !layout.plain_numbers || is_plain(kind, text);
+            match kind.read(text).filter(|_| is_plain) {
+                Some(value) => builder.push(value),
+                None => {
+                    builder.push_null();
+                    let (at, found) = (message.place(field.from), shown(text));
+                    let expected = match is_plain {
+                        true => kind.expected(text),
+                        false => format!("{kind} without `+` or zeros before it (numbers = plain)"),
+                    };
+                    let why = format!("{at}: found {found}, expected {expected}");
+                    message.refuse(Refusal::of_field(kind.code(), &column.name, why), rows);
+                }
             }
-        },
+        }
+    }
+}
+
+/// Whether nothing stands before a number that is lost when it is one: `+`, or a zero before another digit.
+fn is_plain(kind: &Type, text: &[u8]) -> bool {
+    match kind {
+        Type::Int | Type::Long | Type::Double | Type::Decimal(..) => {
+            let digits = text.strip_prefix(b"-").unwrap_or(text);
+            !matches!(digits, [b'+', ..] | [b'0', b'0'..=b'9', ..])
+        }
+        Type::Text | Type::Bool | Type::Date(_) | Type::Timestamp(_) => true,
     }
 }
 

@@ -108,6 +108,42 @@ fn too_many_and_too_few_fields_can_be_taken() {
 }
 
 #[test]
+fn a_sign_or_zeros_before_a_number_are_refused_where_they_would_be_lost() {
+    let bench = of("i,g,c,s")
+        .key("types.i", "int")
+        .key("types.g", "double")
+        .key("types.c", "decimal(5,2)");
+    let lines = "01234,007.5,+1.5,007\n+5,+1,-01,+5\n0,0.5,-0.50,0\n-7,1e+5,10,x";
+    let table = run(bench.clone(), &[lines]);
+    assert_eq!(
+        table.lines(),
+        [
+            "1234|7.5|150|007",
+            "5|1|-100|+5",
+            "0|0.5|-50|0",
+            "-7|100000|1000|x"
+        ]
+    );
+    let table = run(bench.key("numbers", "plain"), &[lines]);
+    assert_eq!(table.lines(), ["0|0.5|-50|0", "-7|100000|1000|x"]);
+    assert_eq!(
+        table.codes(),
+        [
+            "0/0 bad_int i",
+            "0/0 bad_double g",
+            "0/0 bad_decimal c",
+            "0/1 bad_int i",
+            "0/1 bad_double g",
+            "0/1 bad_decimal c"
+        ]
+    );
+    assert_eq!(
+        table.rejects[0].message,
+        "line 1, column 1: found \"01234\", expected int without `+` or zeros before it (numbers = plain)"
+    );
+}
+
+#[test]
 fn what_is_refused_whole_counts_nothing_and_leaves_nothing() {
     let bench = of("a,b").key("extra", "ignore").key("missing", "null");
     let table = run(bench, &["1\n2,x,y\n3\n4,\"x", "5,v"]);

@@ -135,6 +135,7 @@ fn infer_(args: &InferArgs) -> Result<Exit> {
         whole: messages.whole,
         names: &names,
         refused: &refused.unwrap_or_default(),
+        ..infer::Hints::default()
     };
     let map = infer::infer(&values, wanted)?;
     say_lines(map.toml().trim_end());

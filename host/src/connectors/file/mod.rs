@@ -220,7 +220,13 @@ impl SourceConfig for FileConfig {
             Format::Xml(tag) => (Some("xml"), tag.as_deref()),
             Format::Text => (None, None),
         };
-        MessageHint { format, row_tag }
+        let headed =
+            matches!(&self.format, Format::Csv(dialect) if dialect.header == Header::Repeat);
+        MessageHint {
+            format,
+            row_tag,
+            headed,
+        }
     }
 
     fn only_looking(&self, until_now: bool) -> Option<Arc<dyn SourceConfig>> {

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::infer::{self, Format, Hints, Map};
 use crate::pipeline::start;
 use crate::pipeline::{Host, Rest, retry, stopped};
-use crate::record::Batch;
+use crate::record::{Batch, fold};
 use crate::source::{Change, Connector, PartitionInfo, Position, ReadLimits, Source};
 use crate::store::{self, Created, Store};
 
@@ -108,6 +108,10 @@ fn with(config: &PipelineConfig, kept: &Inferred) -> Result<PipelineConfig> {
             return Err(Error::new(Kind::ConfigInvalid, OP, message)
                 .hint("take it out: a line of CSV with more fields is refused (`extra_fields`)"));
         }
+        if has_column(kept, rest) {
+            let message = "`schema.rest`: a column of this name was found in the records";
+            return Err(Error::new(Kind::ConfigInvalid, OP, message).hint("give it another name"));
+        }
         keys.insert("wildcard".to_owned(), config.raw.text(rest));
     }
     let transform = TransformConfig {
@@ -122,6 +126,16 @@ fn with(config: &PipelineConfig, kept: &Inferred) -> Result<PipelineConfig> {
         transforms: vec![transform],
         ..config.clone()
     })
+}
+
+/// Whether a column that is listed with its name has this one, as SQL engines compare names. Others the plugin compares.
+fn has_column(kept: &Inferred, wanted: &str) -> bool {
+    let listed = kept.keys.get("columns").into_iter();
+    let listed = listed.flat_map(|list| list.split(','));
+    let listed = listed.map(|item| item.split_once('=').map_or(item, |(name, _)| name));
+    let own = kept.keys.keys();
+    let mut names = listed.chain(own.filter_map(|key| key.strip_prefix("columns.")));
+    names.any(|name| fold(name) == fold(wanted))
 }
 
 /// The rules do not depend on what the first records are.
@@ -254,6 +268,8 @@ fn inferred(
             false => hint.format.and_then(format_of),
         },
         row_tag: hint.row_tag,
+        headed: hint.headed,
+        kept: true,
         ..Hints::default()
     };
     let map = infer::infer(&values, hints).map_err(|error| {
