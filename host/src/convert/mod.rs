@@ -48,8 +48,34 @@ pub mod codes {
     pub const INCOMPATIBLE_SCHEMA: &str = "incompatible_schema";
     /// The bytes are not what its schema says.
     pub const NOT_DECODABLE: &str = "not_decodable";
-    /// A value has no place in the type of its column.
+    /// A value has no place in the type of its column; a day or a time is outside of the years 0001 to 9999.
     pub const OUT_OF_RANGE: &str = "out_of_range";
+}
+
+/// What to do about records of a schema that is not read under the one in force.
+const REMEDY: &str = "one pipeline for each schema: give these records a topic and a pipeline of their own; schema.on.incompatible = \"dead-letters\" refuses them and goes on";
+
+/// Why records are not read whose schema has none of the columns in force: each would be a row of nulls and defaults.
+fn strange<'a>(
+    fields: impl Iterator<Item = &'a str>,
+    columns: impl Iterator<Item = &'a str>,
+) -> String {
+    format!(
+        "none of its fields ({}) is a column ({})",
+        listed(fields),
+        listed(columns)
+    )
+}
+
+/// The first of these names, and how many there are besides.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 5;
+    let all: Vec<&str> = names.collect();
+    let (shown, rest) = all.split_at(all.len().min(SHOWN));
+    match rest.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// What converters need of this machine.

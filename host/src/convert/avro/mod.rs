@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::rows::{Decode, Decoded, reject, taken};
 use super::schemas::{Found, Looked, Schemas};
-use super::{Around, Form, Spec, Wrong, codes, fit, merged};
+use super::{Around, Form, REMEDY, Spec, Wrong, codes, fit, merged};
 use crate::chain::{Held, NewSchema, On, Reject};
 use crate::error::{Error, Kind, Result};
 
@@ -224,6 +224,7 @@ impl Avro {
 
     fn writer(&self, text: &Arc<str>) -> std::result::Result<Writer, String> {
         let (expanded, types) = expand::checked(text)?;
+        resolve::shares_a_column(&expanded, &self.expanded)?;
         resolve::same_meaning(&expanded, &self.expanded)?;
         let expanded = expanded.to_string();
         let decoder = decoder(&expanded, Some(&self.reader))?;
@@ -373,9 +374,11 @@ impl Avro {
                     false => why.clone(),
                 };
                 if self.wrong == Wrong::Stop {
-                    return Err(Error::new(Kind::RecordRefused, OP, why).with("code", codes::INCOMPATIBLE_SCHEMA).hint(
-                        "schema.on.incompatible = \"dead-letters\" refuses such records and goes on; a schema that can be read: value.schema.file",
-                    ));
+                    return Err(Error::new(Kind::RecordRefused, OP, why)
+                        .with("code", codes::INCOMPATIBLE_SCHEMA)
+                        .hint(format!(
+                            "{REMEDY}; a schema that can be read: value.schema.file"
+                        )));
                 }
                 rejects.extend(
                     group
@@ -480,12 +483,7 @@ impl Reading<'_> {
         let mut columns = Vec::with_capacity(self.fields.len());
         for (values, to) in batch.columns().iter().zip(self.fields) {
             let fitted = fit::column(values, to).map_err(|e| bad(e.one_line()))?;
-            let why = || {
-                (
-                    codes::OUT_OF_RANGE,
-                    format!("`{}` has no place in {}", to.name(), to.data_type()),
-                )
-            };
+            let why = || (codes::OUT_OF_RANGE, fit::no_place(to));
             columns.push(fitted.ok_or_else(why)?);
         }
         Ok(columns)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::super::strange;
 use super::expand::kind;
 
 /// Whether values written by one record mean the same when they are read as the other; `Err` says which do not.
@@ -113,8 +114,19 @@ fn aliases(field: &Value) -> impl Iterator<Item = &str> {
     aliases.into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Fields by their names, or by aliases of either side, as the decoder finds them.
-fn records(written: &Value, wanted: &Value) -> Result<(), String> {
+/// `Err`: the records are of something else. One without fields has nothing to lose.
+pub fn shares_a_column(written: &Value, wanted: &Value) -> Result<(), String> {
+    let (from, to) = (fields(written), fields(wanted));
+    let known = by_name(written);
+    let shares = to.iter().any(|field| found(&known, field).is_some());
+    match shares || from.is_empty() || to.is_empty() {
+        true => Ok(()),
+        false => Err(strange(from.iter().map(name), to.iter().map(name))),
+    }
+}
+
+/// Fields by their names and aliases, as the decoder finds them.
+fn by_name(written: &Value) -> BTreeMap<&str, &Value> {
     let mut known: BTreeMap<&str, &Value> = BTreeMap::new();
     for field in fields(written) {
         known.insert(name(field), field);
@@ -124,9 +136,19 @@ fn records(written: &Value, wanted: &Value) -> Result<(), String> {
             known.entry(alias).or_insert(field);
         }
     }
+    known
+}
+
+/// The written field that is read as this one.
+fn found<'a>(known: &BTreeMap<&str, &'a Value>, wanted: &Value) -> Option<&'a Value> {
+    let mut names = [name(wanted)].into_iter().chain(aliases(wanted));
+    names.find_map(|name| known.get(name).copied())
+}
+
+fn records(written: &Value, wanted: &Value) -> Result<(), String> {
+    let known = by_name(written);
     for field in fields(wanted) {
-        let names = [name(field)].into_iter().chain(aliases(field));
-        let Some(of) = names.filter_map(|name| known.get(name)).next() else {
+        let Some(of) = found(&known, field) else {
             continue;
         };
         if let (Some(from), Some(to)) = (of.get("type"), field.get("type")) {

@@ -341,6 +341,79 @@ fn a_decimal_with_more_digits_than_its_column_is_refused_alone() {
     }
 }
 
+/// As Avro writes a long.
+fn long(n: i64) -> Vec<u8> {
+    let mut rest = ((n << 1) ^ (n >> 63)) as u64;
+    let mut bytes = Vec::new();
+    while rest >= 0x80 {
+        bytes.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
+
+/// Each beside the last value that is in range.
+#[test]
+fn a_day_or_a_time_outside_of_the_calendar_is_refused_alone() {
+    let (day, ms) = (logical("int", "date"), logical("long", "timestamp-millis"));
+    let us = logical("long", "timestamp-micros");
+    let local = logical("long", "local-timestamp-micros");
+    let list = format!(r#"{{"type":"array","items":{day}}}"#);
+    let (last, first) = (253_402_300_799_999_999, -62_135_596_800_000_000);
+    for (of, before, after, good, bad) in [
+        (&day, &[][..], &[][..], 2_932_896, 2_932_897),
+        (&day, &[], &[], -719_162, -719_163),
+        (&ms, &[], &[], last / 1000, last / 1000 + 1),
+        (&ms, &[], &[], 0, i64::MAX),
+        (&us, &[], &[], last, last + 1),
+        (&us, &[], &[], first, first - 1),
+        (&local, &[], &[], last, last + 1),
+        (&list, &[2], &[0], 2_932_896, 2_932_897),
+    ] {
+        let schema = record(&[("x", of)]);
+        let values = [good, bad, good].map(|n| [before, &long(n), after].concat());
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let rows = read(&schema, &schema, &values).unwrap();
+        assert!(rows[0].starts_with("x=") && rows[0] == rows[2], "{rows:?}");
+        assert_eq!(rows[1], "out_of_range", "{of} {bad}");
+    }
+}
+
+/// Rows of nulls and defaults would be all that it gives.
+#[test]
+fn a_schema_of_other_fields_is_incompatible() {
+    let text = r#"["null","string"]"#;
+    let of = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("{name} = null")).collect();
+        let fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), text)).collect();
+        record(&fields)
+    };
+    assert_eq!(
+        read(&of(&["id", "customer"]), &of(&["action", "at"]), &[]).unwrap_err(),
+        "none of its fields (action, at) is a column (id, customer)"
+    );
+    let value: &[u8] = &[2, 2, b'a', 2, 2, b'b'];
+    assert_eq!(
+        read(&of(&["id", "customer"]), &of(&["at", "id"]), &[value]).unwrap(),
+        ["id=b customer="]
+    );
+    // By the alias of either side.
+    let alias =
+        |schema: String| schema.replace(r#""name":"was""#, r#""name":"now","aliases":["was"]"#);
+    for (in_force, written) in [
+        (alias(of(&["was"])), of(&["was"])),
+        (of(&["was"]), alias(of(&["was"]))),
+    ] {
+        assert!(read(&in_force, &written, &[&value[..3]]).is_ok());
+    }
+    // There is nothing that would be lost.
+    assert_eq!(
+        read(&of(&["id"]), &of(&[]), &[&[]]),
+        Ok(vec!["id=".to_owned()])
+    );
+}
+
 /// `levels` types, each of which names the next one twice.
 fn doubling(levels: usize) -> String {
     let mut inner = "\"int\"".to_owned();

@@ -11,7 +11,7 @@ use arrow_schema::FieldRef;
 use serde_json::Value;
 
 use super::rows::{Decode, Decoded, reject};
-use super::{Form, Spec, Wrong, codes, merged};
+use super::{Form, REMEDY, Spec, Wrong, codes, merged};
 use crate::chain::{Held, NewSchema, On};
 use crate::error::{Error, Kind, Result};
 use crate::json::Json;
@@ -176,8 +176,9 @@ impl Decode for Envelope {
                 Err(why) => {
                     let why = format!("its schema cannot be read under the one in force: {why}");
                     if self.wrong == Wrong::Stop {
-                        return Err(Error::new(Kind::RecordRefused, OP, why).with("code", codes::INCOMPATIBLE_SCHEMA)
-                            .hint("schema.on.incompatible = \"dead-letters\" refuses such records and goes on"));
+                        return Err(Error::new(Kind::RecordRefused, OP, why)
+                            .with("code", codes::INCOMPATIBLE_SCHEMA)
+                            .hint(REMEDY));
                     }
                     rejects.push(reject(*row, codes::INCOMPATIBLE_SCHEMA, None, why));
                     continue;
@@ -190,7 +191,7 @@ impl Decode for Envelope {
                     }
                     rows.push(*row);
                 }
-                Err((field, why)) => rejects.push(reject(*row, codes::NOT_DECODABLE, field, why)),
+                Err((field, why)) => rejects.push(reject(*row, why.code, field, why.text)),
             }
         }
         let columns: Result<Vec<ArrayRef>> = builders

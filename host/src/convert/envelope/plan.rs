@@ -8,6 +8,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::super::{codes, fit, strange};
 use super::cell::Cell;
 use crate::json::{Decimal, Json};
 use crate::record::timestamp_type;
@@ -24,7 +25,38 @@ const DEFAULTS_MAX: usize = 64 << 10;
 const DEFAULTS_OF_ITEM_MAX: usize = 1 << 10;
 
 /// Why a payload is refused, with the field if it is one.
-type Refused = (Option<String>, String);
+type Refused = (Option<String>, Why);
+
+/// Why a value is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Why {
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Why {
+    fn not_decodable(text: impl Into<String>) -> Why {
+        Why {
+            code: codes::NOT_DECODABLE,
+            text: text.into(),
+        }
+    }
+
+    fn out_of_range(text: impl Into<String>) -> Why {
+        Why {
+            code: codes::OUT_OF_RANGE,
+            text: text.into(),
+        }
+    }
+
+    /// Of a field of a struct.
+    fn of(self, field: &str) -> Why {
+        Why {
+            text: format!("`{field}`: {}", self.text),
+            ..self
+        }
+    }
+}
 
 /// A type as a schema says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,6 +275,13 @@ impl Plan {
         let (Kind::Struct(written), Kind::Struct(wanted)) = (&written.kind, &wanted.kind) else {
             return Err("it is no struct".to_owned());
         };
+        let is_written = |(name, _): &(String, Typed)| written.iter().any(|(n, _)| n == name);
+        if !written.is_empty() && !wanted.is_empty() && !wanted.iter().any(is_written) {
+            return Err(strange(
+                written.iter().map(|(name, _)| name.as_str()),
+                wanted.iter().map(|(name, _)| name.as_str()),
+            ));
+        }
         let columns = wanted.iter().map(|(name, wanted)| {
             let of = written
                 .iter()
@@ -261,7 +300,7 @@ impl Plan {
     /// One cell for each column.
     pub fn cells(&self, payload: &Json) -> Result<Vec<Cell>, Refused> {
         if payload.as_object().is_none() {
-            return Err((None, "its payload is no object".to_owned()));
+            return Err((None, Why::not_decodable("its payload is no object")));
         }
         let cells = self.0.iter().map(|column| {
             let told = |why| (Some(column.name.clone()), why);
@@ -317,15 +356,15 @@ fn fits(written: Option<&Typed>, wanted: &Typed) -> Result<(), String> {
     }
 }
 
-fn missing(wanted: &Typed) -> Result<Cell, String> {
+fn missing(wanted: &Typed) -> Result<Cell, Why> {
     match &wanted.default {
         Some(default) => value(default, &wanted.kind, &wanted.kind),
         None if wanted.optional => Ok(Cell::Null),
-        None => Err("it is missing".to_owned()),
+        None => Err(Why::not_decodable("it is missing")),
     }
 }
 
-fn cell(json: &Json, written: &Typed, wanted: &Typed) -> Result<Cell, String> {
+fn cell(json: &Json, written: &Typed, wanted: &Typed) -> Result<Cell, Why> {
     if *json != Json::Null {
         return value(json, &written.kind, &wanted.kind);
     }
@@ -335,14 +374,20 @@ fn cell(json: &Json, written: &Typed, wanted: &Typed) -> Result<Cell, String> {
     match written.optional {
         true if wanted.optional => Ok(Cell::Null),
         true => missing(wanted)
-            .map_err(|_| "it is null, and may not be in the schema in force".to_owned()),
-        false => Err("it is null or missing, and its schema says that it may not be".to_owned()),
+            .map_err(|_| Why::not_decodable("it is null, and may not be in the schema in force")),
+        false => Err(Why::not_decodable(
+            "it is null or missing, and its schema says that it may not be",
+        )),
     }
 }
 
+fn unlike(expected: &str, json: &Json) -> Why {
+    Why::not_decodable(format!("expected {expected}, found {}", short(json)))
+}
+
 /// `written` decides what the JSON means, `wanted` the type of the cell.
-fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
-    let no = |expected: &str| Err(format!("expected {expected}, found {}", short(json)));
+fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, Why> {
+    let no = |expected: &str| Err(unlike(expected, json));
     Ok(match (written, wanted) {
         (Kind::Bool, _) => match json {
             Json::Bool(value) => Cell::Bool(*value),
@@ -358,12 +403,7 @@ fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
                 _ => Cell::Int(number as i32),
             }
         }
-        (Kind::Float | Kind::Double, _) => match double(json) {
-            // A float is written with the digits that tell it from other floats.
-            Some(number) if *written == Kind::Float => Cell::Double(f64::from(number as f32)),
-            Some(number) => Cell::Double(number),
-            None => return no("a number"),
-        },
+        (Kind::Float | Kind::Double, _) => Cell::Double(double(json, *written == Kind::Float)?),
         (Kind::Text, _) => match json {
             Json::Text(text) => Cell::Text(text.clone()),
             _ => return no("a text"),
@@ -375,8 +415,9 @@ fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
         (Kind::Decimal(_, from), Kind::Decimal(digits, to)) => {
             Cell::Decimal(decimal_of(json, *from, (*digits, *to))?)
         }
-        (Kind::Date, _) => match whole(json, 32) {
-            Some(days) => Cell::Int(days as i32),
+        (Kind::Date, _) => match whole(json, 32).map(|days| days as i32) {
+            Some(days) if fit::DAYS.contains(&days) => Cell::Int(days),
+            Some(_) => return Err(other_year("day", json)),
             None => return no("days since 1970"),
         },
         (Kind::Time, _) => {
@@ -385,22 +426,28 @@ fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
                 None => return no("milliseconds of a day"),
             }
         }
-        (Kind::Timestamp, _) => match whole(json, 64).and_then(|ms| ms.checked_mul(1000)) {
-            Some(micros) => Cell::Long(micros),
+        (Kind::Timestamp, _) => match whole(json, 64).map(|ms| ms.saturating_mul(1000)) {
+            Some(micros) if fit::MICROS.contains(&micros) => Cell::Long(micros),
+            Some(_) => return Err(other_year("time", json)),
             None => return no("milliseconds since 1970"),
         },
         (written, wanted) => return longer(json, written, wanted),
     })
 }
 
-fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
-    let no = |expected: &str| Err(format!("expected {expected}, found {}", short(json)));
+fn other_year(what: &str, json: &Json) -> Why {
+    let found = short(json);
+    Why::out_of_range(format!("{found} is a {what} outside of {}", fit::YEARS))
+}
+
+fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, Why> {
+    let no = |expected: &str| Err(unlike(expected, json));
     match (written, wanted) {
         (Kind::List(from), Kind::List(to)) => {
             let Some(items) = json.as_list() else {
                 return no("a list");
             };
-            let cells: Result<Vec<Cell>, String> =
+            let cells: Result<Vec<Cell>, Why> =
                 items.iter().map(|item| cell(item, from, to)).collect();
             cells.map(Cell::List)
         }
@@ -411,7 +458,7 @@ fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
                     cell(value, of, what)?,
                 ]))
             };
-            let cells: Result<Vec<Cell>, String> = match json {
+            let cells: Result<Vec<Cell>, Why> = match json {
                 Json::Object(members) => {
                     let entries = members.iter();
                     entries
@@ -422,7 +469,7 @@ fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
                     .iter()
                     .map(|pair| match pair.as_list() {
                         Some([key, value]) => entry(key, value),
-                        _ => Err(format!("expected a key and a value, found {}", short(pair))),
+                        _ => Err(unlike("a key and a value", pair)),
                     })
                     .collect(),
                 _ => return no("an object, or a list of pairs"),
@@ -433,7 +480,7 @@ fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
             if json.as_object().is_none() {
                 return no("an object");
             }
-            let cells: Result<Vec<Cell>, String> = to
+            let cells: Result<Vec<Cell>, Why> = to
                 .iter()
                 .map(|(name, wanted)| {
                     let of = from
@@ -444,7 +491,7 @@ fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, String> {
                         Some(of) => cell(json.get(name).unwrap_or(&Json::Null), of, wanted),
                         None => missing(wanted),
                     };
-                    found.map_err(|why| format!("`{name}`: {why}"))
+                    found.map_err(|why| why.of(name))
                 })
                 .collect();
             cells.map(Cell::Struct)
@@ -476,17 +523,35 @@ fn whole(json: &Json, bits: u8) -> Option<i64> {
     (-most - 1..=most).contains(&number).then_some(number)
 }
 
-fn double(json: &Json) -> Option<f64> {
-    match json {
-        Json::Number(number) => number.text().parse().ok().filter(|n: &f64| n.is_finite()),
+/// Infinite only where the text says so.
+fn double(json: &Json, is_float: bool) -> Result<f64, Why> {
+    let (number, bits) = match json {
+        Json::Number(number) => {
+            let number: Option<f64> = number.text().parse().ok();
+            let number = number.ok_or_else(|| unlike("a number", json))?;
+            match is_float {
+                // It is written with the digits that tell it from other floats.
+                true => (f64::from(number as f32), 32),
+                false => (number, 64),
+            }
+        }
         // As Jackson writes them.
-        Json::Text(text) => match text.as_str() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
-        },
-        _ => None,
+        Json::Text(text) => {
+            return match text.as_str() {
+                "NaN" => Ok(f64::NAN),
+                "Infinity" => Ok(f64::INFINITY),
+                "-Infinity" => Ok(f64::NEG_INFINITY),
+                _ => Err(unlike("a number", json)),
+            };
+        }
+        _ => return Err(unlike("a number", json)),
+    };
+    match number.is_finite() {
+        true => Ok(number),
+        false => Err(Why::out_of_range(format!(
+            "{} is too large for {bits} bits",
+            short(json)
+        ))),
     }
 }
 
@@ -495,32 +560,30 @@ fn bytes(json: &Json) -> Option<Vec<u8>> {
 }
 
 /// A number as it is written, or the bytes of the number without its scale in base64.
-fn decimal_of(json: &Json, written: u8, (digits, scale): (u8, u8)) -> Result<i128, String> {
+fn decimal_of(json: &Json, written: u8, (digits, scale): (u8, u8)) -> Result<i128, Why> {
     let unscaled = match json {
         Json::Number(number) => {
             let decimal = Decimal::parse(number.text());
             decimal.and_then(|d| d.scaled(scale)).ok_or_else(|| {
-                format!("{} is no number with at most {scale} places", number.text())
+                let text = number.text();
+                Why::not_decodable(format!("{text} is no number with at most {scale} places"))
             })?
         }
         _ => {
-            let bytes = bytes(json).ok_or_else(|| {
-                format!(
-                    "expected a number or its bytes in base64, found {}",
-                    short(json)
-                )
-            })?;
-            let number =
-                big_endian(&bytes).ok_or("its bytes are no number of at most 38 digits")?;
+            let bytes = bytes(json).filter(|bytes| !bytes.is_empty());
+            let bytes = bytes.ok_or_else(|| unlike("a number or its bytes in base64", json))?;
             let zeros = 10i128.checked_pow(u32::from(scale.saturating_sub(written)));
-            zeros
-                .and_then(|zeros| number.checked_mul(zeros))
-                .ok_or("it has more than 38 digits")?
+            let number = big_endian(&bytes).zip(zeros);
+            number
+                .and_then(|(number, zeros)| number.checked_mul(zeros))
+                .ok_or_else(|| Why::out_of_range("it has more than 38 digits"))?
         }
     };
     match unscaled.unsigned_abs() < 10u128.pow(u32::from(digits)) {
         true => Ok(unscaled),
-        false => Err(format!("it has more than {digits} digits")),
+        false => Err(Why::out_of_range(format!(
+            "it has more than {digits} digits"
+        ))),
     }
 }
 

@@ -61,3 +61,93 @@ fn few_bytes_of_a_message_never_stand_for_much_memory() {
         assert!(why.contains(part), "{why}");
     }
 }
+
+#[test]
+fn a_schema_of_other_fields_is_incompatible() {
+    let of = |name: &str| format!(r#"{{"field":"{name}","type":"string","optional":true}}"#);
+    let all = |names: &str| names.split(' ').map(of).collect::<Vec<_>>().join(",");
+    assert_eq!(
+        between(&all("action at"), &all("id customer")).unwrap_err(),
+        "none of its fields (action, at) is a column (id, customer)"
+    );
+    let why = between(&all("a b c d e f g"), &of("id")).unwrap_err();
+    assert!(why.contains("(a, b, c, d, e and 2 more)"), "{why}");
+    assert_eq!(between(&all("at id"), &all("id customer")), Ok(()));
+    // There is nothing that would be lost.
+    assert_eq!(between("", &all("id customer")), Ok(()));
+}
+
+/// Each beside the last value that is in range.
+#[test]
+fn a_value_out_of_range_is_refused_as_such() {
+    let of = |kind: &str, name: &str| {
+        format!(
+            r#"{{"field":"x","type":"{kind}","name":"org.apache.kafka.connect.data.{name}","parameters":{{"scale":"2","connect.decimal.precision":"4"}}}}"#
+        )
+    };
+    let list = |items: &str| {
+        format!(
+            r#"{{"field":"x","type":"array","items":{}}}"#,
+            items.replace(r#""field":"x","#, "")
+        )
+    };
+    let inner = |field: &str| format!(r#"{{"field":"x","type":"struct","fields":[{field}]}}"#);
+    let (float, double) = (of("float", ""), of("double", ""));
+    let (time, day) = (of("int64", "Timestamp"), of("int32", "Date"));
+    for (field, good, bad, told) in [
+        (
+            &float,
+            "3.4028235e38",
+            "1e39",
+            "1e39 is too large for 32 bits",
+        ),
+        (&float, "-3.4028235e38", "-1e39", "-1e39 is too large"),
+        (&float, r#""Infinity""#, "3.5e38", "too large for 32 bits"),
+        (&double, "1e308", "1e400", "1e400 is too large for 64 bits"),
+        (&list(&float), "[1,null]", "[1,1e39]", "too large"),
+        (
+            &time,
+            "253402300799999",
+            "253402300800000",
+            "253402300800000 is a time outside of the years 0001 to 9999",
+        ),
+        (&time, "-62135596800000", "-62135596800001", "outside of"),
+        (&time, "0", "9223372036854775807", "outside of"),
+        (&day, "2932896", "2932897", "2932897 is a day outside of"),
+        (&day, "-719162", "-719163", "outside of"),
+        (
+            &inner(&day),
+            r#"{"x":0}"#,
+            r#"{"x":2932897}"#,
+            "`x`: 2932897 is a day outside of",
+        ),
+        (
+            &of("bytes", "Decimal"),
+            "99.99",
+            "100.00",
+            "more than 4 digits",
+        ),
+        (
+            &of("bytes", "Decimal"),
+            r#""AQ==""#,
+            r#""fwAAAAAAAAAAAAAAAAAAAAAAAAA=""#,
+            "more than",
+        ),
+    ] {
+        // A null in a list is one where its items may be null.
+        let field = field.replace(r#""type":"float""#, r#""type":"float","optional":true"#);
+        let typed = Typed::of_message(&schema(&field)).expect("a schema");
+        let plan = Plan::between(&typed, &typed).expect("the same");
+        let cells = |value: &str| {
+            let payload = Json::parse(format!(r#"{{"x":{value}}}"#).as_bytes()).expect("JSON");
+            plan.cells(&payload)
+        };
+        assert!(cells(good).is_ok(), "{field}: {:?}", cells(good));
+        let (name, why) = cells(bad).expect_err(bad);
+        assert_eq!(
+            (name.as_deref(), why.code),
+            (Some("x"), codes::OUT_OF_RANGE)
+        );
+        assert!(why.text.contains(told), "{}", why.text);
+    }
+}
