@@ -404,7 +404,7 @@ fn every_code_of_a_dead_letter_is_explained() {
         "not_in_format",
     ];
     let of_http = ["no_json", "not_json", "http_<status>", "http_no_answer"];
-    let of_zones = ["no_directory", "no_value", "not_json"];
+    let of_zones = ["no_directory", "no_value", "not_json", "not_in_format"];
     let of_converters = [
         "empty_value",
         "not_utf8",

@@ -56,6 +56,7 @@ fn realistic_configs_become_what_the_goldens_say() {
         ("gcs-clicks.json", &[]),
         ("azure-blob.json", &[]),
         ("azure-gen2.json", &[]),
+        ("aiven-csv.properties", &[]),
     ] {
         let file = format!("tests/configs/connect/{name}");
         let mut args = vec!["config", "convert", file.as_str()];

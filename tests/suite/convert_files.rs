@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use weir::kafka::{KafkaProps, Outgoing, Producer};
 
 use crate::brokers::files;
+use crate::check::root;
 use crate::convert::weir;
 use crate::lake::Said;
 use crate::world::{World, plugins_dir};
@@ -327,6 +328,12 @@ fn directories_of_aivens_templates_keep_their_order() {
     ] {
         let said = converted(template);
         assert_eq!(said.code, Some(0), "{template}: {}", said.err);
+        assert_eq!(
+            said.out.contains("where Aiven's are 0, 1"),
+            template == "{{topic}}/{{partition}}/f",
+            "{template}: {}",
+            said.out
+        );
         for (key, value) in [("url", url), ("partition.by", by), ("partition.path", path)] {
             let line = format!("{key} = \"{value}\"");
             let there = said.out.contains(&line);
@@ -360,9 +367,56 @@ fn directories_of_aivens_templates_keep_their_order() {
             "{{topic}}/../{{timestamp:unit=yyyy}}/f",
             "`..` may not be in it",
         ),
+        (
+            "{{topic}}/{{ key }}.json",
+            "keeps the newest record of each key",
+        ),
     ] {
         let said = converted(template);
         assert_ne!(said.code, Some(0), "{template}: {}", said.out);
         assert!(said.err.contains(part), "{template}: {}", said.err);
+    }
+}
+
+/// Aiven's keys beside the directories: CSV has the value alone, each class has its own codec, and a hint says what can be done.
+#[test]
+fn aivens_files_hold_what_its_keys_say() {
+    let sent = Sent::new();
+    let found = sent.run("aiven-csv.properties", &[]);
+    assert_eq!(named(&found), [("partition=0", "events+0+0000000000.csv")]);
+    let lines = String::from_utf8(found[0].2.clone()).unwrap();
+    let last = "\"\"\n\"{\"\"id\"\":3,\"\"country\"\":\"\"a/b\"\",\"\"n\"\":7}\"\n";
+    assert!(lines.starts_with("\"{\"\"id\"\": 1,\n"), "{lines}");
+    assert!(lines.ends_with(last), "{lines}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("a.properties");
+    let converted = |more: &str| {
+        let csv = root().join("tests/configs/connect/aiven-csv.properties");
+        let csv = fs::read_to_string(csv).unwrap();
+        fs::write(&config, format!("{csv}{more}")).unwrap();
+        Said::of(&weir(&["config", "convert", config.to_str().unwrap()]))
+    };
+    let said = converted("");
+    assert!(said.out.contains("compression = \"none\""), "{}", said.out);
+    let said = converted("format.output.envelope=true\nfile.compression.type=gzip\n");
+    assert!(said.out.contains("compression = \"gzip\""), "{}", said.out);
+    for (more, part) in [
+        (
+            "transforms=i\ntransforms.i.type=org.apache.kafka.connect.transforms.InsertField$Value\ntransforms.i.static.field=a\ntransforms.i.static.value=b\n",
+            "would have the key and headers too",
+        ),
+        (
+            "format.output.fields=key,value\nformat.output.type=jsonl\n",
+            "key stand in columns of Parquet alone",
+        ),
+        (
+            "format.output.fields=key,value,offset\nformat.output.type=parquet\n",
+            "take the key out: _offset and _timestamp are columns always",
+        ),
+    ] {
+        let said = converted(more);
+        assert_ne!(said.code, Some(0), "{more}: {}", said.out);
+        assert!(said.err.contains(part), "{more}: {}", said.err);
     }
 }

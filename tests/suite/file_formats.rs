@@ -209,3 +209,44 @@ fn a_hundred_thousand_rows_of_csv_with_json_over_several_lines() {
     let last = format!("a.csv {0} {{\n  \"n\": {0},\n  \"a,b\": [1]\n}}", ROWS - 1);
     assert!(rows.contains(&last), "{:?}", rows.last());
 }
+
+/// TOML's `"\t"`, `"\n"` and `" "` are characters, and none of them is taken off as a blank. What CSV has no form for is a dead letter.
+#[test]
+fn blanks_are_delimiters_and_csv_has_no_bytes() {
+    let source = "source.format = \"csv\"\nsource.header = \"none\"\nsource.delimiter = \"\\t\"\n\
+                  errors.tolerance = \"all\"\n";
+    let csv = "sink.format = \"csv\"\nsink.file.column = \"value\"\nsink.file.header = false\n\
+               sink.file.delimiter = \" \"\n";
+    let rig = Rig::new(source, csv);
+    rig.write("a.tsv", b"1\t\"x\ny\"\na b\n\xff\xfe\n//4=\n");
+    rig.run();
+    let zone = rig.path("zone/file");
+    let texts = |ending: &str| -> Vec<String> {
+        let found = files(&zone, ending).into_iter();
+        found
+            .map(|file| fs::read_to_string(file).unwrap())
+            .collect()
+    };
+    assert_eq!(
+        texts(".csv").concat(),
+        "\"1\t\"\"x\ny\"\"\"\n\"a b\"\n//4=\n",
+        "a quote begins a field behind a tab, and one with a blank is quoted"
+    );
+    let letters = rig.done(&["dlq", "ls", "file:zone"]);
+    assert!(letters.contains("not_in_format"), "{letters}");
+    let shown = rig.done(&["dlq", "show", "file:zone", "--json"]);
+    assert!(shown.contains("//4="), "its bytes, in base64: {shown}");
+
+    rig.declare(
+        source,
+        "sink.format = \"bytes\"\nsink.file.separator = \"\\n\"\n",
+    );
+    rig.write("b.tsv", "2\tz\n");
+    rig.run();
+    assert_eq!(texts(".bin"), ["2\tz\n"]);
+    // The same on the command line, and what is no delimiter is shown so that it can be read.
+    rig.done(&["check", "files.toml", "--set", "sink.file.separator= "]);
+    rig.declare(&source.replace("\\t", "\\n"), csv);
+    let said = rig.fails();
+    assert!(said.contains("or `tab`, found `\\n`"), "{said}");
+}

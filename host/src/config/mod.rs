@@ -53,7 +53,7 @@ pub use reach::Reach;
 pub use stand_in::stand_in;
 pub use text::Text;
 pub use trust::Trust;
-pub use values::{duration, plugin_ref, show_bytes, too_many_transforms};
+pub use values::{character, duration, plugin_ref, show_bytes, too_many_transforms};
 pub use what::What;
 
 use crate::error::{Error, Kind, Result};
@@ -313,7 +313,10 @@ fn apply_set(
             None => alone || concerns(raw, key, catalog),
         };
         if meant {
-            raw.set(key, value.trim(), number);
+            let exact = catalog
+                .find(key)
+                .is_some_and(|def| def.shape == shape::Shape::Exact);
+            raw.set(key, if exact { value } else { value.trim() }, number);
             hit = true;
         }
     }

@@ -12,6 +12,8 @@ use super::values::*;
 pub enum Shape {
     /// Any text; references stay unresolved.
     Text,
+    /// A text whose blanks and line ends count: it may be one of them.
+    Exact,
     /// Letters, digits, `.`, `_`, `-`; at most 100.
     Name,
     Names,
@@ -84,7 +86,7 @@ pub(crate) mod unit {
 /// A value of some shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Text, Name, Pattern, Field, TableName, Choice, Brokers, Url (no slash at its end), Path, DateFormat, Level.
+    /// Text, Exact, Name, Pattern, Field, TableName, Choice, Brokers, Url (no slash at its end), Path, DateFormat, Level.
     Text(String),
     /// Names, Topics, Fields.
     List(Vec<String>),
@@ -128,10 +130,15 @@ pub type Parsed<T> = Result<T, Refusal>;
 
 impl Shape {
     pub fn parse(&self, text: &str) -> Parsed<Value> {
-        let text = text.trim();
+        let text = match self {
+            Shape::Exact => text,
+            _ => text.trim(),
+        };
         match *self {
-            Shape::Text if text.is_empty() => Err(refuse(problem::MISSING, "a value, not nothing")),
-            Shape::Text => Ok(Value::Text(text.to_owned())),
+            Shape::Text | Shape::Exact if text.is_empty() => {
+                Err(refuse(problem::MISSING, "a value, not nothing"))
+            }
+            Shape::Text | Shape::Exact => Ok(Value::Text(text.to_owned())),
             Shape::Path if text.is_empty() => Err(refuse(problem::MISSING, "a path, not nothing")),
             Shape::Path => Ok(Value::Text(text.to_owned())),
             Shape::Name => name(text).map(Value::Text),
@@ -167,7 +174,7 @@ impl Shape {
     /// For the documentation: what may be written.
     pub fn describe(&self) -> String {
         match *self {
-            Shape::Text => "text".into(),
+            Shape::Text | Shape::Exact => "text".into(),
             Shape::Path => "path".into(),
             Shape::Name | Shape::TableName => "name".into(),
             Shape::Names => "list of names".into(),

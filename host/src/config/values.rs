@@ -123,6 +123,15 @@ pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
 }
 
 /// `60s`, `1h30m`, `200ms`, `2d`.
+/// One ASCII character that is no line end, as it is, or by name: `tab` and `\t`.
+pub fn character(text: &str) -> Option<u8> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Some(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Some(*byte),
+        _ => None,
+    }
+}
+
 pub fn duration(text: &str) -> Parsed<Duration> {
     const UNITS: &[(&str, u64)] = &[
         ("ms", 1),

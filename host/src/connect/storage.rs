@@ -304,7 +304,7 @@ pub static AZURE_GEN1: &[Def] = with_cloud! {
 
 /// Keys of Aiven's sinks that both have.
 macro_rules! with_aiven {
-    ($($mine:tt)*) => {
+    ($codec:literal, $($mine:tt)*) => {
         defs! {
             $($mine)*
             "Files" {
@@ -312,7 +312,7 @@ macro_rules! with_aiven {
                     "Its directories are honoured (sink.url, sink.partition.*), those of times and of the partition; a file is called <id>.<topic>+<partition>+<offset>.";
                 "file.name.prefix": String, Is(""), Medium, [],
                     "Directory of the tables below the bucket, as far as it ends with a slash.";
-                "file.compression.type": String, Is("gzip"), Medium, ["none", "gzip", "snappy", "zstd"],
+                "file.compression.type": String, Is($codec), Medium, ["none", "gzip", "snappy", "zstd"],
                     "Compression of the files, or of what is inside of them (sink.compression).";
                 "file.max.records": Int, Is("0"), Medium, [],
                     "Rows after which files close and commit (sink.rotate.rows). 0: by size and age.";
@@ -323,7 +323,7 @@ macro_rules! with_aiven {
                 "format.output.type": String, Is("csv"), Medium, ["csv", "json", "jsonl", "parquet", "avro"],
                     "What the files are (sink.format). `json` too is one value a line.";
                 "format.output.fields": List, Is("value"), Medium, ["key", "value", "offset", "timestamp", "headers"],
-                    "What of a record is written. Refused where a line is a value alone and others are asked for.";
+                    "What of a record is written: `value`. Others are refused by name; Parquet files have columns for them (sink.keep.value).";
                 "format.output.fields.value.encoding": String, Is("base64"), Medium, ["none", "base64"],
                     "Values are written as they are, never as base64.";
                 "format.output.envelope": Boolean, Is("true"), Low, ["true", "false"],
@@ -338,6 +338,7 @@ macro_rules! with_aiven {
 }
 
 pub static AIVEN_S3: &[Def] = with_aiven! {
+    "gzip",
     "S3" {
         "aws.s3.bucket.name": String, Required, High, [],
             "The bucket: the zone lies in s3://<bucket>/<directories before the topic>.";
@@ -369,6 +370,7 @@ pub static AIVEN_S3: &[Def] = with_aiven! {
 };
 
 pub static AIVEN_GCS: &[Def] = with_aiven! {
+    "none",
     "GCS" {
         "gcs.bucket.name": String, Required, High, [],
             "The bucket: the zone lies in gs://<bucket>/<directories before the topic>.";

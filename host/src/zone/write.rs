@@ -12,18 +12,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, UInt32Array,
+};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
 use crate::chain::{Applied, Column, DeadLetter, Reason};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, new_file_id};
-use crate::config::{Bucket, Directories, Files, Rotate, SortBy, TableName, Tombstones};
+use crate::config::{
+    Bucket, Directories, FileFormat, Files, Rotate, SortBy, TableName, Tombstones,
+};
 use crate::error::{Error, Kind, Result};
 use crate::json;
 use crate::record::{Batch, SplitId, TopicPartition, headers_type};
 use crate::sink::covered::Gathering;
+use crate::sink::format::NOT_UTF8;
 use crate::sink::refusing::Refusing;
 use crate::sink::{Base, Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
@@ -67,6 +72,7 @@ pub struct ZoneOptions {
 /// Why a row is refused.
 const NOT_JSON: &str = "not_json";
 const NO_VALUE: &str = "no_value";
+const NOT_IN_FORMAT: &str = "not_in_format";
 
 pub struct ZoneSink {
     store: Arc<dyn Store>,
@@ -137,6 +143,7 @@ impl ZoneSink {
         }
         self.tombstones(batch, &mut applied)?;
         self.refuse_other_text(batch, &mut applied)?;
+        self.refuse_other_bytes(batch, &mut applied)?;
         let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
         let placed = self.placed(batch, &mut applied, &table)?;
         let applied = &applied;
@@ -272,6 +279,50 @@ impl ZoneSink {
                 refused.push((row, reason));
             }
         }
+        self.options.refusing.refuse(batch, applied, refused)?;
+        Ok(())
+    }
+
+    /// CSV has no form for bytes that are no text: base64 could be a text as well.
+    fn refuse_other_bytes(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
+        let files = &self.options.files;
+        if files.format != FileFormat::Csv {
+            return Ok(());
+        }
+        let alone = files.column.as_deref();
+        let written = |name: &str| alone.is_none_or(|alone| alone == name);
+        // The first column of a row that is to blame.
+        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+        let mut blame = |name: &str, rows: Vec<usize>| {
+            for row in rows {
+                refused.entry(row).or_insert_with(|| name.to_owned());
+            }
+        };
+        let rows = applied.table.rows;
+        let made = applied.table.schema.fields().iter();
+        for (field, column) in made.zip(&applied.table.columns) {
+            let values = column.values.as_binary_opt::<i32>();
+            if let Some(values) = values.filter(|_| written(field.name())) {
+                let at = |row| if column.constant { 0 } else { row };
+                blame(field.name(), not_text(values, rows, at));
+            }
+        }
+        let originals = [(ORIGINAL_VALUE, &batch.value), (ORIGINAL_KEY, &batch.key)];
+        for (name, values) in originals {
+            if self.options.keep_value && written(name) {
+                let at = |row: usize| applied.record.get(row).map_or(0, |at| *at as usize);
+                blame(name, not_text(values, rows, at));
+            }
+        }
+        let reason = |(row, field): (usize, String)| {
+            let reason = Reason {
+                code: NOT_IN_FORMAT.to_owned(),
+                field: Some(field),
+                message: NOT_UTF8.to_owned(),
+            };
+            (row, reason)
+        };
+        let refused = refused.into_iter().map(reason).collect();
         self.options.refusing.refuse(batch, applied, refused)?;
         Ok(())
     }
@@ -808,6 +859,15 @@ pub fn plain_columns(batch: &RecordBatch) -> Vec<Column> {
         constant: false,
     };
     batch.columns().iter().map(column).collect()
+}
+
+/// Rows whose bytes are no text. `at`: where the value of a row stands.
+fn not_text(values: &BinaryArray, rows: usize, at: impl Fn(usize) -> usize) -> Vec<usize> {
+    let odd = |row: &usize| {
+        let at = at(*row);
+        !values.is_null(at) && std::str::from_utf8(values.value(at)).is_err()
+    };
+    (0..rows).filter(odd).collect()
 }
 
 fn bug(message: &str) -> Error {

@@ -122,10 +122,7 @@ fn files(work: &mut Work<'_>) {
     }
     if work.files == FileFormat::Csv {
         work.put("sink.file.header", "false", key);
-        work.note(
-            key,
-            "fields are texts, never base64; the columns are those of the rules",
-        );
+        work.note(key, "a line is the value alone, or the columns that transforms or a schema make of it; text is never base64, and stands in quotes where it has a comma, a quote or a line end; bytes that are no UTF-8 are refused (not_in_format)");
     }
     if work.get("format.output.envelope").as_deref() == Some("true") {
         work.note(
@@ -145,11 +142,20 @@ fn files(work: &mut Work<'_>) {
         .filter(|field| field != "value")
         .collect();
     if !others.is_empty() {
-        work.refuse(
-            FIELDS,
-            format!("of a record the value is written; {} stand in columns of Parquet alone", others.join(", ")),
-            "write value; or format.output.type = parquet with sink.keep.value = true, without this key",
-        );
+        let others = others.join(", ");
+        let (reason, hint) = match work.files {
+            FileFormat::Parquet => (
+                format!("columns of Parquet files are not chosen by it: {others}"),
+                "take the key out: _offset and _timestamp are columns always, key and headers with sink.keep.value = true (_key, _headers)",
+            ),
+            _ => (
+                format!(
+                    "of a record the value is written; {others} stand in columns of Parquet alone"
+                ),
+                "write value; or take the key out, and write format.output.type = parquet and sink.keep.value = true",
+            ),
+        };
+        work.refuse(FIELDS, reason, hint);
     }
     codec(work);
 }
@@ -162,7 +168,12 @@ fn codec(work: &mut Work<'_>) {
         "connector.class"
     };
     let plain = !matches!(work.files, FileFormat::Parquet | FileFormat::Avro);
-    match typed.as_deref().unwrap_or("gzip") {
+    // Aiven's own defaults.
+    let default = match work.class.name {
+        AIVEN_GCS_SINK => "none",
+        _ => "gzip",
+    };
+    match typed.as_deref().unwrap_or(default) {
         "none" => work.put("sink.compression", "none", key),
         "gzip" => work.put("sink.compression", "gzip", key),
         "zstd" => work.put("sink.compression", "zstd-3", key),
@@ -202,7 +213,8 @@ fn directories(work: &mut Work<'_>) -> String {
         "connector.class"
     };
     let whole = format!("{prefix}{template}");
-    let (above, _) = whole.rsplit_once('/').unwrap_or_default();
+    let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole.as_str()));
+    by_key(work, name);
     let dirs = match dirs(above) {
         Ok(dirs) => dirs,
         Err(variable) => {
@@ -221,6 +233,51 @@ fn directories(work: &mut Work<'_>) -> String {
         .map(|dir| shown(dir))
         .collect();
     let below: Vec<&Vec<Part>> = dirs.iter().skip(root.len()).collect();
+    topic(work, key, &below);
+    let below: Vec<&Vec<Part>> = below
+        .into_iter()
+        .filter(|dir| !dir.contains(&Part::Topic))
+        .collect();
+    let time = |dir: &&Vec<Part>| dir.iter().any(|part| matches!(part, Part::Time(_)));
+    let times = below.iter().any(time);
+    let partition = below.iter().any(|dir| dir.contains(&Part::Partition));
+    if below.iter().any(|dir| dir.as_slice() == [Part::Partition]) {
+        work.note(
+            key,
+            "directories are partition=0, partition=1, …, where Aiven's are 0, 1, …",
+        );
+    }
+    if !times && let Some(dir) = below.iter().find(|dir| !is_partition(dir)) {
+        work.refuse(
+            key,
+            format!("`{}` below the topic is no directory of times or of the partition", shown(dir)),
+            "let it stand before {{topic}}, or leave it out; the partition's directory is `partition={{partition}}`",
+        );
+    }
+    let path: Vec<String> = below.iter().map(|dir| pattern(dir)).collect();
+    by(work, key, times.then(|| path.join("/")), partition);
+    work.note(key, "a table is a directory with the topic's name; directories of times or of the partition lie below it, and files are called <id>.<topic>+<partition>+<offset>");
+    root.join("/")
+}
+
+/// The key of a record in the name of a file.
+fn by_key(work: &mut Work<'_>, name: &str) {
+    let mut variables = name.split("{{").skip(1);
+    let is_key = |rest: &str| {
+        let (variable, _) = rest.split_once("}}").unwrap_or_default();
+        variable.split(':').next().map(str::trim) == Some("key")
+    };
+    if variables.any(is_key) {
+        work.refuse(
+            TEMPLATE,
+            "`{{key}}`: Aiven keeps the newest record of each key, in a file of its own; here each record is a row",
+            "write {{topic}}-{{partition}}-{{start_offset}}; the newest row of a key is the one with the largest _offset",
+        );
+    }
+}
+
+/// The directory with the topic's name.
+fn topic(work: &mut Work<'_>, key: &str, below: &[&Vec<Part>]) {
     let topics = below.iter().filter(|dir| dir.contains(&Part::Topic));
     if let Some(dir) = topics.clone().find(|dir| dir.len() > 1) {
         work.refuse(
@@ -235,24 +292,6 @@ fn directories(work: &mut Work<'_>) -> String {
         let reason = "the topic's name would be two directories, and is one here";
         work.refuse(key, reason, "write {{topic}} once");
     }
-    let below: Vec<&Vec<Part>> = below
-        .into_iter()
-        .filter(|dir| !dir.contains(&Part::Topic))
-        .collect();
-    let time = |dir: &&Vec<Part>| dir.iter().any(|part| matches!(part, Part::Time(_)));
-    let times = below.iter().any(time);
-    let partition = below.iter().any(|dir| dir.contains(&Part::Partition));
-    if !times && let Some(dir) = below.iter().find(|dir| !is_partition(dir)) {
-        work.refuse(
-            key,
-            format!("`{}` below the topic is no directory of times or of the partition", shown(dir)),
-            "let it stand before {{topic}}, or leave it out; the partition's directory is `partition={{partition}}`",
-        );
-    }
-    let path: Vec<String> = below.iter().map(|dir| pattern(dir)).collect();
-    by(work, key, times.then(|| path.join("/")), partition);
-    work.note(key, "a table is a directory with the topic's name; directories of times or of the partition lie below it, and files are called <id>.<topic>+<partition>+<offset>");
-    root.join("/")
 }
 
 /// Its name is the partition's number, with or without its own word before it.

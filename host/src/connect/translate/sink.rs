@@ -1,7 +1,7 @@
 //! Format, rotation, compression, waits: what the storage sinks read for themselves, whatever store they write to.
 
 use super::store::Service;
-use super::{Line, Work};
+use super::{Line, Work, aiven};
 use crate::config::{FileFormat, problem};
 
 const FLUSH: &str = "flush.size";
@@ -101,6 +101,7 @@ pub(super) fn rows(work: &mut Work<'_>) {
             };
             work.put("sink.file.text", text, key);
         }
+        (FileFormat::Csv, Some(_)) if aiven::is_one(work.class) => work.put(COLUMN, "value", key),
         _ if work.has(COLUMN) => {}
         _ => work.put("sink.file.system", "false", key),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::columns::{self, Column, Keys};
 use super::converters::{self, Start, VALUE};
-use super::{Line, Work};
+use super::{Line, Work, aiven};
 use crate::config::{FileFormat, TRANSFORMS_MAX, plugin_ref, problem, too_many_transforms};
 use crate::connect::smt::{Side, Smt};
 
@@ -105,6 +105,7 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
         }
     }
     work.line = chain.line();
+    beside(work, &chain);
     nulls(work, &chain);
     if !chain.names.is_empty() {
         let from = if work.is_there("transforms") {
@@ -113,6 +114,14 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
             VALUE
         };
         work.put("transforms", chain.names.join(","), from);
+    }
+}
+
+/// Columns beside a whole value, where a line of CSV is to have the value alone.
+fn beside(work: &mut Work<'_>, chain: &Chain) {
+    let csv = work.files == FileFormat::Csv && aiven::is_one(work.class);
+    if csv && chain.whole && work.line.is_none() {
+        work.refuse("transforms", "they add to a value that is whole, and a line of CSV would have the key and headers too", "take them out; or let a plugin first make columns of the value: json-flatten, csv-parse, xml-flatten");
     }
 }
 

@@ -46,11 +46,11 @@ const KEYS: &[KeyDef] = keys! {
         "Pattern of the files below `source.url`: `*.json`, `2026-*/**/*.csv.gz`, `{a,b}/part-*`. `*` stops at a slash, `**` does not. Names that begin with `_` or `.` are never read, but for directories such as `_day=1`.";
     "source.header": Shape::Choice(&["repeat", "drop", "none"]), Is("repeat"), High, Source, FILE,
         "The first line of a `csv` file: `repeat` puts it before each row, as csv-parse with `header-line = true` wants it; `drop` leaves it out; `none`: it is a row like the others. Another value gives other records, so it needs a pipeline of another name.";
-    "source.delimiter": Shape::Text, Is(","), Medium, Source, FILE,
-        "Between the fields of a `csv` row: one ASCII character, or `tab`. Decides where a quote begins a field.";
-    "source.quote": Shape::Text, Is("\""), Low, Source, FILE,
+    "source.delimiter": Shape::Exact, Is(","), Medium, Source, FILE,
+        "Between the fields of a `csv` row: one ASCII character, a tab as it is or as `tab` or `\\t`. Decides where a quote begins a field.";
+    "source.quote": Shape::Exact, Is("\""), Low, Source, FILE,
         "Around fields of a `csv` row with line ends in them: one ASCII character, or `none`.";
-    "source.escape": Shape::Text, Unset, Low, Source, FILE,
+    "source.escape": Shape::Exact, Unset, Low, Source, FILE,
         "Inside quotes of a `csv` row: the next character is no quote. One ASCII character. A doubled quote is none in any case.";
     "source.row.tag": Shape::Text, Unset, High, Source, FILE,
         "Of `xml`: the element, at any depth, each of which is a record. Not set: each file is one record.";
@@ -348,8 +348,10 @@ fn dialect_keys(checker: &mut Checker<'_>) {
         match character(&text, word) {
             Err(()) => {
                 let shown = checker.shown(key, &text);
-                let message =
-                    format!("`{key}`: expected one ASCII character or `{word}`, found `{shown}`");
+                let message = format!(
+                    "`{key}`: expected one ASCII character or `{word}`, found `{}`",
+                    shown.escape_debug()
+                );
                 checker.problem(key, problem::WRONG_TYPE, message);
             }
             Ok(Some(byte)) => match taken.iter().find(|(known, _)| *known == byte) {
@@ -374,11 +376,10 @@ fn word_of(key: &str) -> &'static str {
 
 /// `None`: there is none.
 fn character(text: &str, word: &str) -> Result<Option<u8>, ()> {
-    match text.as_bytes() {
-        [byte] if byte.is_ascii() && *byte != b'\n' && *byte != b'\r' => Ok(Some(*byte)),
-        _ if text != word => Err(()),
-        b"tab" => Ok(Some(b'\t')),
-        _ => Ok(None),
+    match config::character(text) {
+        Some(byte) => Ok(Some(byte)),
+        None if text == word => Ok(None),
+        None => Err(()),
     }
 }
 

@@ -5,7 +5,7 @@ use jiff::tz::{Offset, TimeZone};
 use crate::config::shape::Value;
 use crate::config::{
     Checker, Compression, Directories, FileFormat, Files, Gives, System, TimeDirectories, TimeOf,
-    TimeUnit, Tombstones, problem, show_bytes,
+    TimeUnit, Tombstones, character, problem, show_bytes,
 };
 use crate::joda::Pattern;
 use crate::zone::{FILE_NAME_MAX, offsets_name, packing_bytes};
@@ -24,7 +24,10 @@ const PATH_DEFAULT: &str = "'date'=yyyy-MM-dd/'hour'=HH";
 
 /// A key, and the formats that it is for.
 const OF_FORMATS: &[(&str, &[FileFormat])] = &[
-    ("sink.file.column", &[FileFormat::Json, FileFormat::Bytes]),
+    (
+        "sink.file.column",
+        &[FileFormat::Json, FileFormat::Csv, FileFormat::Bytes],
+    ),
     ("sink.file.text", &[FileFormat::Json]),
     (
         "sink.file.system",
@@ -171,11 +174,7 @@ fn separator(text: &str) -> Result<Vec<u8>, String> {
 }
 
 fn delimiter(text: &str) -> Option<u8> {
-    match text.as_bytes() {
-        b"\\t" => Some(b'\t'),
-        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Some(*byte),
-        _ => None,
-    }
+    character(text).filter(|byte| *byte != b'"')
 }
 
 /// `None` only where a problem was told.
@@ -389,7 +388,11 @@ fn values(checker: &mut Checker<'_>) {
     if let Some(text) = checker.text(DELIMITER)
         && delimiter(&text).is_none()
     {
-        let message = format!("`{DELIMITER}`: expected one ASCII character, found `{text}`");
+        let shown = checker.shown(DELIMITER, &text);
+        let message = format!(
+            "`{DELIMITER}`: expected one ASCII character, found `{}`",
+            shown.escape_debug()
+        );
         checker
             .problem(DELIMITER, problem::WRONG_TYPE, message)
             .hint = Some(r"write `;`, `|` or `\t`".to_owned());

@@ -114,9 +114,9 @@ const WRITTEN: &[KeyDef] = keys! {
     "sink.dedup.lookback": Shape::Days, Is("0d"), Medium, Sink, ZONE,
         "Also look for the key in the partitions of so many days before and after the touched ones.";
     "sink.format": Shape::Choice(&["parquet", "json", "avro", "csv", "bytes"]), Is("parquet"), High, Sink, ZONE_SINK,
-        "What the files of rows of records are: Parquet; one JSON object a line; Avro object containers; CSV, where null is an empty field and an empty text is `\"\"` (alone in its line, null is that too); or the bytes of one column, one value after the other. In Avro a name has ASCII letters, digits and `_`: each other character becomes `_`. Only Parquet is read back by Weir: another pipeline's `source.type = \"zone\"`, `sink.compact.every` and `sink.sort` need it. Dead letters are Parquet always.";
-    "sink.file.column": Shape::Field, Derived("`value` for `bytes`; for `json` all columns, as an object"), Medium, Sink, ZONE_SINK,
-        "The column whose value is all that is written of a row, with `sink.format` `json` or `bytes`.";
+        "What the files of rows of records are: Parquet; one JSON object a line; Avro object containers; CSV, where null is an empty field and an empty text is `\"\"` (alone in its line, null is that too), and a row with bytes that are no UTF-8 is refused (`not_in_format`); or the bytes of one column, one value after the other. In Avro a name has ASCII letters, digits and `_`: each other character becomes `_`. Only Parquet is read back by Weir: another pipeline's `source.type = \"zone\"`, `sink.compact.every` and `sink.sort` need it. Dead letters are Parquet always.";
+    "sink.file.column": Shape::Field, Derived("`value` for `bytes`; for `json` and `csv` all columns"), Medium, Sink, ZONE_SINK,
+        "The column whose value is all that is written of a row, with `sink.format` `json`, `csv` or `bytes`.";
     "sink.file.text": Shape::Choice(&["string", "json"]), Is("string"), Medium, Sink, ZONE_SINK,
         "What a text in `sink.file.column` is: a JSON string, or JSON that is written as it is, on one line; then a text that is no JSON is refused (`not_json`).";
     "sink.file.system": Shape::Flag, Is("true"), Medium, Sink, ZONE_SINK,
@@ -127,12 +127,12 @@ const WRITTEN: &[KeyDef] = keys! {
         "Digits of the offset in a file's name, filled with zeros.";
     "sink.file.extension": Shape::Name, Derived("`json`, `csv`, `avro`, or `bin` for `bytes`"), Low, Sink, ZONE_SINK,
         "What files that are not Parquet end with. `.gz` or `.zst` of `sink.compression` comes behind it.";
-    "sink.file.separator": Shape::Text, Is("\\n"), Low, Sink, ZONE_SINK,
-        "What stands behind each value with `sink.format = \"bytes\"`. `\\n`, `\\r`, `\\t`, `\\0` and `\\\\` are read as in C; `none` is nothing.";
+    "sink.file.separator": Shape::Exact, Is("\\n"), Low, Sink, ZONE_SINK,
+        "What stands behind each value with `sink.format = \"bytes\"`. `\\n`, `\\r`, `\\t`, `\\0` and `\\\\` are read as in C, and the characters themselves are taken too; `none` is nothing.";
     "sink.file.header": Shape::Flag, Is("true"), Low, Sink, ZONE_SINK,
         "Whether the first line of each CSV file has the names of the columns.";
-    "sink.file.delimiter": Shape::Text, Is(","), Low, Sink, ZONE_SINK,
-        "What stands between the fields of a CSV line: one character, or `\\t`.";
+    "sink.file.delimiter": Shape::Exact, Is(","), Low, Sink, ZONE_SINK,
+        "What stands between the fields of a CSV line: one ASCII character, a tab as it is or as `tab` or `\\t`.";
     "sink.file.open": int(1, 10_000), Is("100"), Low, Sink, ZONE_SINK,
         "Most files of rows that are open in a task. If rows for another directory come, the file that got none for longest is closed; it is in the same commit.";
     "sink.tombstones": Shape::Choice(&["write", "drop", "refuse"]), Is("write"), Medium, Sink, ZONE_SINK,

@@ -1,7 +1,7 @@
 //! Rows as other systems read them: a JSON object, a line of CSV, an XML element, or the bytes of one column.
 //!
-//! Values are written as [`super::json`] writes them: numbers with all their digits, dates and times ISO 8601. Bytes that are no
-//! text are base64. What a format cannot hold is refused by name and never replaced.
+//! Values are written as [`super::json`] writes them: numbers with all their digits, dates and times ISO 8601. JSON marks bytes that
+//! are no text; CSV and XML have no mark for them. What a format cannot hold is refused by name and never replaced.
 
 mod csv;
 mod xml;
@@ -9,8 +9,6 @@ mod xml;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Schema};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 
 use super::json;
 use crate::chain::Table;
@@ -102,7 +100,7 @@ impl Encoder {
                 json_text(&text, *envelope, out);
             }
             Format::Json => object(cells, out),
-            Format::Csv { delimiter } => csv::row(cells, *delimiter, out),
+            Format::Csv { delimiter } => csv::row(cells, *delimiter, out)?,
             Format::Xml { root } => xml::row(root, cells, out)?,
         }
         Ok(true)
@@ -113,8 +111,12 @@ impl Encoder {
 pub type Cell<'a> = (&'a str, &'a ArrayRef, usize);
 
 /// A line of CSV, without its end.
-pub fn csv_row<'a>(cells: impl Iterator<Item = Cell<'a>>, delimiter: u8, out: &mut Vec<u8>) {
-    csv::row(cells, delimiter, out);
+pub fn csv_row<'a>(
+    cells: impl Iterator<Item = Cell<'a>>,
+    delimiter: u8,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
+    csv::row(cells, delimiter, out)
 }
 
 /// Where a column stands; the error names those that are there.
@@ -182,15 +184,19 @@ pub fn bytes(values: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The same as text: bytes that are none are base64.
-fn text(values: &ArrayRef, row: usize, out: &mut Vec<u8>) {
-    if values.data_type() == &DataType::Binary {
-        let value = values.as_binary::<i32>().value(row);
-        if std::str::from_utf8(value).is_err() {
-            return out.extend_from_slice(STANDARD.encode(value).as_bytes());
-        }
+/// What a reason says of bytes that are no text, where a format has texts alone.
+pub const NOT_UTF8: &str =
+    "the bytes are not UTF-8, and as base64 they could not be told from a text";
+
+/// The same as text; `Err`: it is bytes that are none.
+fn text(values: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
+    if values.data_type() == &DataType::Binary
+        && std::str::from_utf8(values.as_binary::<i32>().value(row)).is_err()
+    {
+        return Err(NOT_UTF8.to_owned());
     }
     bytes(values, row, out);
+    Ok(())
 }
 
 #[cfg(test)]

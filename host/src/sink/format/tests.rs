@@ -90,11 +90,14 @@ fn json_keeps_every_digit_and_says_null() {
 
 #[test]
 fn csv_tells_null_from_empty_text() {
-    let table = books();
     let csv = Format::Csv { delimiter: b';' };
+    let refused = written(&csv, &books(), 0).expect_err("bytes that are no text");
+    assert_eq!((&*refused.column, &*refused.why), ("raw", NOT_UTF8));
+    let mut table = books();
+    table.columns[7].values = Arc::new(BinaryArray::from(vec![&b"//4="[..], b""]));
     assert_eq!(
         written(&csv, &table, 0).expect("fits"),
-        "9007199254740993;\"a \"\"b\"\", c\n\u{1}&\";12.50;0.1;true;2024-01-01;2024-01-01T00:00:00.5Z;/wA=;[1,null];\"{\"\"name\"\":\"\"a<b\"\"}\""
+        "9007199254740993;\"a \"\"b\"\", c\n\u{1}&\";12.50;0.1;true;2024-01-01;2024-01-01T00:00:00.5Z;//4=;[1,null];\"{\"\"name\"\":\"\"a<b\"\"}\""
     );
     assert!(
         written(&csv, &table, 1)
@@ -116,6 +119,12 @@ fn xml_repeats_lists_leaves_nulls_out_and_refuses_what_it_cannot_hold() {
         written(&xml, &table, 1).expect("fits"),
         "<book><id>-1</id><title></title><rate>NaN</rate><on>1970-01-01</on><at>1970-01-01T00:00:00.000001Z</at><raw></raw><by></by></book>"
     );
+    let columns = ["raw".to_owned()];
+    let encoder = Encoder::new(&xml, &table.schema, Some(&columns), |_| true).expect("column");
+    let refused = encoder
+        .write(&table, 0, &mut Vec::new())
+        .expect_err("bytes");
+    assert_eq!((&*refused.column, &*refused.why), ("raw", NOT_UTF8));
     let columns = ["tags".to_owned(), "by".to_owned()];
     let encoder = Encoder::new(&xml, &table.schema, Some(&columns), |_| true).expect("columns");
     let mut out = Vec::new();

@@ -1,5 +1,5 @@
 //! A row as one XML element with a child for each column. Null is no child; a list is one child for each item; a struct has
-//! children of its own. A character that XML 1.0 cannot hold refuses the row.
+//! children of its own. A character that XML 1.0 cannot hold refuses the row, and so do bytes that are no UTF-8.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
@@ -66,7 +66,7 @@ fn element(name: &str, values: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Resu
         }
         _ => {
             let mut plain = Vec::new();
-            text(values, row, &mut plain);
+            text(values, row, &mut plain)?;
             escaped(&plain, out)?;
         }
     }

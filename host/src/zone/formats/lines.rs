@@ -10,8 +10,8 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use super::written;
 use crate::chain::Column;
 use crate::config::{Compression, FileFormat, Files};
-use crate::error::Result;
-use crate::sink::format::{bytes, csv_row};
+use crate::error::{Error, Kind, Result};
+use crate::sink::format::{Unfit, bytes, csv_row};
 use crate::sink::json_rows::{JsonColumn, write_object};
 use crate::zone::file::{Out, Tally, Written, store_failed};
 
@@ -98,12 +98,12 @@ impl LinesFile {
             buffer: Vec::new(),
         };
         if file.files.format == FileFormat::Csv && file.files.header {
-            file.write_header();
+            file.write_header()?;
         }
         Ok(file)
     }
 
-    fn write_header(&mut self) {
+    fn write_header(&mut self) -> Result<()> {
         use arrow_array::{ArrayRef, StringArray};
         let fields = self.tally.schema().fields();
         let names = self.columns.iter().filter_map(|at| fields.get(*at));
@@ -113,8 +113,9 @@ impl LinesFile {
             })
             .collect();
         let cells = names.iter().map(|name| ("", name, 0));
-        csv_row(cells, self.files.delimiter, &mut self.buffer);
+        csv_row(cells, self.files.delimiter, &mut self.buffer).map_err(unfit)?;
         self.buffer.push(b'\n');
+        Ok(())
     }
 
     pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
@@ -135,12 +136,13 @@ impl LinesFile {
                     let cells = named
                         .iter()
                         .map(|(name, column)| (*name, &column.values, index(column, row)));
-                    csv_row(cells, delimiter, out);
+                    csv_row(cells, delimiter, out).map_err(unfit)?;
                     // Readers skip empty lines: the row would be lost to them.
                     if alone && out.len() == before {
                         out.extend_from_slice(b"\"\"");
                     }
                     out.push(b'\n');
+                    Ok(())
                 })
             }
             FileFormat::Bytes => {
@@ -153,6 +155,7 @@ impl LinesFile {
                         }
                     }
                     out.extend_from_slice(&separator);
+                    Ok(())
                 })
             }
             _ => {
@@ -167,14 +170,15 @@ impl LinesFile {
                         _ => write_object(out, &cells, row),
                     }
                     out.push(b'\n');
+                    Ok(())
                 })
             }
         }
     }
 
-    fn each(&mut self, rows: usize, one: impl Fn(usize, &mut Vec<u8>)) -> Result<()> {
+    fn each(&mut self, rows: usize, one: impl Fn(usize, &mut Vec<u8>) -> Result<()>) -> Result<()> {
         for row in 0..rows {
-            one(row, &mut self.buffer);
+            one(row, &mut self.buffer)?;
             if self.buffer.len() >= BUFFER_BYTES {
                 self.flush().map_err(store_failed)?;
             }
@@ -218,6 +222,12 @@ impl LinesFile {
         };
         Ok(self.tally.written(out.map_err(store_failed)?))
     }
+}
+
+/// Such rows were refused before.
+fn unfit(unfit: Unfit) -> Error {
+    let message = format!("`{}`: {}", unfit.column, unfit.why);
+    Error::new(Kind::Bug, "zone.write", message)
 }
 
 fn index(column: &Column, row: usize) -> usize {

@@ -678,3 +678,39 @@ fn rows_without_a_value_and_texts_that_are_no_json_are_refused_where_asked() {
         ((0, 6, 0), vec!["not_json".to_owned()])
     );
 }
+
+/// As base64 they could be a text; JSON has a mark for them, and Parquet has bytes.
+#[test]
+fn csv_refuses_bytes_that_are_no_text() {
+    let mut builder = BatchBuilder::new();
+    let records: [(&[u8], &[u8]); 3] = [(b"k", b"//4="), (b"k", b"\xff\xfe"), (b"\xff", b"text")];
+    for (offset, (key, value)) in (1..).zip(records) {
+        let headers = std::iter::empty();
+        builder.push(offset, Some(offset), Some(key), Some(value), headers);
+    }
+    let batch = builder.finish(covers("books", 0, 1, 4));
+    let refused = |format, keep_value, column: Option<&str>| {
+        let mut w = world(ZoneOptions {
+            keep_value,
+            files: Files {
+                column: column.map(str::to_owned),
+                ..files(format)
+            },
+            ..options()
+        });
+        w.write(&batch);
+        let sealed = w.seal();
+        let rows = &sealed.spans[0].rows;
+        assert_eq!(rows.written + rows.refused, 6);
+        let notes = sealed.notes.values();
+        let mut codes = notes.flat_map(|notes| notes.refusals.keys());
+        assert!(codes.all(|(_, code)| code == "not_in_format"));
+        rows.refused
+    };
+    assert_eq!(refused(FileFormat::Csv, true, None), 4);
+    assert_eq!(refused(FileFormat::Csv, false, None), 0, "texts alone");
+    assert_eq!(refused(FileFormat::Csv, true, Some("_key")), 2);
+    assert_eq!(refused(FileFormat::Csv, true, Some("id")), 0);
+    assert_eq!(refused(FileFormat::Json, true, None), 0);
+    assert_eq!(refused(FileFormat::Parquet, true, None), 0);
+}

@@ -10,7 +10,9 @@ use crate::config::keys::{KeyDef, SINK_KAFKA_PREFIX, Scope, keys};
 use crate::config::raw::Entry;
 use crate::config::shape::Shape;
 use crate::config::shape::unit::{HOUR, KIB, MS, bytes, duration};
-use crate::config::{Checker, Gives, Home, Prefixed, SinkConfig, SinkType, problem, store_keys};
+use crate::config::{
+    Checker, Gives, Home, Prefixed, SinkConfig, SinkType, character, problem, store_keys,
+};
 use crate::connectors::kafka::properties::{self, Of};
 use crate::connectors::zone::home;
 use crate::sink::format::{Format, is_element_name};
@@ -56,8 +58,8 @@ const KEYS: &[KeyDef] = keys! {
         "With `string`, `json-string` and `json-envelope`: the column that is the value. Null: a record without a value (a tombstone).";
     "sink.value.columns": Shape::Fields, Unset, Medium, Sink, KAFKA,
         "With `json`, `csv` and `xml`: columns of the value, in this order. Not set: all that the last transform makes.";
-    "sink.csv.delimiter": Shape::Text, Is(","), Low, Sink, KAFKA,
-        "With `csv`: what stands between two fields, one ASCII character.";
+    "sink.csv.delimiter": Shape::Exact, Is(","), Low, Sink, KAFKA,
+        "With `csv`: what stands between two fields: one ASCII character, a tab as it is or as `tab` or `\\t`.";
     "sink.xml.root": Shape::Name, Is("row"), Low, Sink, KAFKA,
         "With `xml`: name of the element that is a row.";
     "sink.headers.columns": Shape::Fields, Unset, Low, Sink, KAFKA,
@@ -188,9 +190,7 @@ fn formats(checker: &mut Checker<'_>) {
         }
     }
     if let Some(delimiter) = checker.text("sink.csv.delimiter")
-        && (delimiter.len() != 1
-            || !delimiter.is_ascii()
-            || ["\"", "\n", "\r"].contains(&&*delimiter))
+        && csv_delimiter(&delimiter).is_none()
     {
         let message =
             "`sink.csv.delimiter`: expected one ASCII character, no quotation mark".to_owned();
@@ -225,6 +225,10 @@ fn build(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
     Some((home(checker)?, Arc::new(config)))
 }
 
+fn csv_delimiter(text: &str) -> Option<u8> {
+    character(text).filter(|byte| *byte != b'"')
+}
+
 fn value_column(checker: &Checker<'_>) -> Option<String> {
     match checker.typed("sink.value.column") {
         true => checker.text("sink.value.column"),
@@ -245,7 +249,7 @@ fn layout(checker: &Checker<'_>) -> Option<RecordLayout> {
         key: checker.text("sink.key.column"),
         format: match checker.text("sink.value.format")?.as_str() {
             "csv" => Format::Csv {
-                delimiter: *checker.text("sink.csv.delimiter")?.as_bytes().first()?,
+                delimiter: csv_delimiter(&checker.text("sink.csv.delimiter")?)?,
             },
             "xml" => Format::Xml {
                 root: checker.text("sink.xml.root")?,
