@@ -399,6 +399,42 @@ fn a_problem_of_a_native_key_is_told_of_the_key_it_was_made_of() {
     );
 }
 
+/// Where a schema makes the columns. The daemon takes such a connector, and the first record decides.
+#[test]
+fn several_topics_of_one_schema_have_a_note() {
+    let avro = ("value.converter", "io.confluent.connect.avro.AvroConverter");
+    let registry = ("value.converter.schema.registry.url", "https://r:8081");
+    let json = (
+        "value.converter",
+        "org.apache.kafka.connect.json.JsonConverter",
+    );
+    let noted = |converter: &[(&str, &str)], topics: (&str, &str)| {
+        let mut config = base();
+        config.remove("topics");
+        let pairs = converter.iter().chain([&topics]);
+        config.extend(pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let done = connect::translate(&config, &defaults())
+            .unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert!(daemon::job_of(&config, &defaults()).is_ok());
+        let said = |note: &&connect::Note| note.text.contains("needs a connector of its own");
+        let found = done.notes.iter().find(said);
+        found.map(|note| note.key.clone()).unwrap_or_default()
+    };
+    for (converter, topics, key) in [
+        (
+            &[avro, registry][..],
+            ("topics", "orders, events"),
+            "topics",
+        ),
+        (&[json], ("topics", "orders,events"), "topics"),
+        (&[json], ("topics.regex", "shop-.*"), "topics.regex"),
+        (&[json], ("topics", "orders"), ""),
+        (&[], ("topics", "orders,events"), ""),
+    ] {
+        assert_eq!(noted(converter, topics), key, "{converter:?} {topics:?}");
+    }
+}
+
 #[test]
 fn a_key_nobody_knows_is_a_warning_and_the_connector_runs() {
     let mut config = base();

@@ -530,6 +530,50 @@ fn keys_that_contradict_each_other_are_refused() {
     }
 }
 
+#[test]
+fn several_topics_of_one_schema_are_a_warning() {
+    let warnings = |more: &str| -> Vec<String> {
+        let toml = format!(
+            "name = \"p\"\nsource.type = \"kafka\"\nsource.bootstrap.servers = \"b:9092\"\nsource.start = \"earliest\"\nsink.type = \"zone\"\nsink.url = \"memory:x\"\n{more}"
+        );
+        let (raw, unread) = weir::config::text("p.toml", &toml);
+        let (config, found) = weir::config::check_raw(raw, &CATALOG);
+        assert!(config.is_some() && unread.is_empty(), "{more}: {found:#?}");
+        found.iter().map(ToString::to_string).collect()
+    };
+    let envelope = "value.format = \"json-envelope\"\n";
+    let avro = "value.format = \"avro\"\nschema.registry.url = \"http://r\"\n";
+    let by_file =
+        "value.format = \"avro\"\nvalue.avro.framing = \"none\"\nvalue.schema.file = \"a.avsc\"\n";
+    let two = "source.topics = [\"orders\", \"events\"]\n";
+    for (format, key, topics) in [
+        (envelope, "source.topics", two),
+        (avro, "source.topics", two),
+        (
+            avro,
+            "source.subscribe.pattern",
+            "source.subscribe.pattern = \"shop-.*\"\n",
+        ),
+    ] {
+        let said = warnings(&format!("{format}{topics}"));
+        assert_eq!(said.len(), 1, "{said:#?}");
+        for told in [
+            "warning[contradiction]",
+            &format!("`{key}`: several topics are read by one schema"),
+            "one pipeline for each schema",
+        ] {
+            assert!(said[0].contains(told), "{}", said[0]);
+        }
+    }
+    for quiet in [
+        format!("{envelope}source.topics = [\"orders\"]\n"),
+        format!("{by_file}{two}"),
+        two.to_owned(),
+    ] {
+        assert_eq!(warnings(&quiet), [""; 0], "{quiet}");
+    }
+}
+
 /// A kill before each step that a run makes on its store, and then a run to the end: each record is one row, with its own values. Which of them were
 /// read before a newer schema was in force depends on where it died: a schema that is kept is in force at the next start.
 #[test]

@@ -44,6 +44,68 @@ fn a_unit_or_a_scale_that_changes_is_incompatible() {
     );
 }
 
+/// Of two topics, say: rows of nulls are never made of one.
+#[test]
+fn records_of_something_else_stop_by_name_or_become_dead_letters() {
+    let text = r#"["null","string"],"default":null"#;
+    let of = |a: &str, b: &str| {
+        record(&format!(
+            r#"{{"name":"{a}","type":{text}}},{{"name":"{b}","type":{text}}}"#
+        ))
+    };
+    let api = knows(vec![of("id", "customer"), of("action", "at")]);
+    let value = [2, 2, b'x', 2, 2, b'y'];
+    let avro = [1, 2, 1].map(|id| framed(id, &value));
+    let envelope = [("id", "customer"), ("action", "at"), ("id", "customer")].map(|(a, b)| {
+        let field = |name: &str| {
+            format!(r#"{{"type":"string","optional":true,"field":"{name}"}}"#)
+        };
+        let (first, second) = (field(a), field(b));
+        format!(r#"{{"schema":{{"type":"struct","fields":[{first},{second}],"optional":false}},"payload":{{"{a}":"x","{b}":"y"}}}}"#).into_bytes()
+    });
+    for (format, values) in [("avro", avro), ("json-envelope", envelope)] {
+        for evolution in ["pin", "follow"] {
+            let zone = Zone::new();
+            zone.send(&values);
+            let store = zone.0.path("store").display().to_string();
+            let config = |on_incompatible| {
+                let more = [
+                    ("value.format", format),
+                    ("schema.evolution", evolution),
+                    ("schema.on.incompatible", on_incompatible),
+                ];
+                match format {
+                    "avro" => zone.config(&api, &more),
+                    _ => {
+                        let own = [
+                            ("plugin.store", store.as_str()),
+                            ("errors.tolerance", "all"),
+                        ];
+                        zone.0.raw(&[&more[..], &own].concat())
+                    }
+                }
+            };
+            let why = zone.stops(&config("stop"));
+            for told in [
+                "none of its fields (action, at) is a column (id, customer)",
+                "one pipeline for each schema",
+            ] {
+                assert!(why.contains(told), "{format} {evolution}: {why}");
+            }
+            zone.take(&config("dead-letters"));
+            assert_eq!(
+                zone.rows(Role::Rows, &["_offset", "id", "customer", "action"]),
+                [
+                    "_offset=0 id=x customer=y action:none",
+                    "_offset=2 id=x customer=y action:none"
+                ],
+                "{format} {evolution}"
+            );
+            assert_eq!(zone.codes(), ["code=incompatible_schema"]);
+        }
+    }
+}
+
 /// What is kept is in force at every start, so nothing is kept that can never be.
 #[test]
 fn a_first_schema_without_columns_is_not_kept() {

@@ -214,6 +214,10 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     };
     let framed = checker.is("value.avro.framing", "registry").unwrap_or(true);
     avro(checker, format, framed);
+    // In a file there is one schema, whatever a topic holds.
+    if format == Format::Envelope || format == Format::Avro && framed {
+        several_topics(checker);
+    }
     let asks = format == Format::Avro && framed;
     for key in OF_REGISTRY.into_iter().chain([URL]) {
         if !asks && checker.typed(key) {
@@ -287,6 +291,27 @@ fn avro(checker: &mut Checker<'_>, format: Format, framed: bool) {
             .hint =
             Some("name the file of the schema: value.schema.file = \"orders.avsc\"".to_owned());
     }
+}
+
+/// Each topic has a schema of its own more often than not.
+fn several_topics(checker: &mut Checker<'_>) {
+    let Some(source) = checker.source else {
+        return;
+    };
+    let key = match (checker.pattern(), checker.topics()) {
+        (Some(_), _) => source.pattern,
+        (None, Some(topics)) if topics.len() > 1 => source.topics,
+        _ => return,
+    };
+    let key = key.unwrap_or_default();
+    let message = format!(
+        "`{key}`: several topics are read by one schema, that of their first record; one whose schema has none of its fields is not read (schema.on.incompatible)"
+    );
+    let problem = checker.problem(key, problem::CONTRADICTION, message);
+    problem.severity = problem::Severity::Warning;
+    problem.hint = Some(
+        "one pipeline for each schema; topics of the same schema can stay together".to_owned(),
+    );
 }
 
 fn no_effect(checker: &mut Checker<'_>, key: &str, why: &str, hint: &str) {

@@ -4,6 +4,7 @@ use super::Work;
 use crate::config::problem;
 
 pub(super) const VALUE: &str = "value.converter";
+const REGEX: &str = "topics.regex";
 
 /// What the first transform gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,13 @@ pub(super) fn by_schema(work: &mut Work<'_>, format: &str) {
     work.put("value.format", format, VALUE);
     work.put("schema.evolution", "follow", VALUE);
     work.note(VALUE, "the columns are the fields of the first record's schema; a field that a later schema adds becomes a column that may be null, by a swap; a record whose schema cannot be read so stops the connector (schema.on.incompatible)");
+    let key = match work.get(REGEX).is_some() {
+        true => REGEX,
+        false => "topics",
+    };
+    if key == REGEX || work.list(key).len() > 1 {
+        work.note(key, "all topics are read by one schema: a topic of another schema needs a connector of its own, and stops this one if it shares no field with the first record (schema.on.incompatible)");
+    }
 }
 
 fn value(work: &mut Work<'_>) -> Start {
