@@ -346,7 +346,8 @@ fn what_rules_and_an_api_refuse_is_counted_by_records() {
     );
     let (told, ..) = run(refused - 1);
     assert!(
-        told.contains(&format!("{refused} of 200 records were refused")),
+        // The last commits may have none of them.
+        told.contains(&format!(" {refused} of ")) && told.contains("records were refused"),
         "{refused}: {told}"
     );
 }
