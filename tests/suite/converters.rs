@@ -21,6 +21,7 @@ use weir::store;
 use weir::zone::read_file;
 
 use crate::api::{Api, Reaction};
+use crate::brokers::files;
 use crate::case::{Case, said};
 use crate::world::{TOPIC, World, open_log};
 
@@ -207,6 +208,17 @@ fn every_type_becomes_a_column_and_what_is_known_needs_no_registry() {
         (rules[0].transform.as_str(), rules[0].plugin.as_str()),
         ("value.converter", "avro")
     );
+}
+
+/// Its columns are those of the first record's schema.
+#[test]
+fn a_column_of_a_schema_may_be_the_line_of_a_file() {
+    let (api, _) = registry();
+    let zone = Zone::new();
+    zone.send(&values("v1")[..1]);
+    zone.take(&zone.config(&api, &[("sink.format", "csv"), ("sink.file.column", "who")]));
+    let file = files(&zone.0.path("raw"), ".csv").remove(0);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "who\nada\n");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use weir::pipeline::Stop;
 use weir::store;
 use weir::zone::read_file;
 
+use crate::brokers::files;
 use crate::file_rig::Rig;
 use crate::world::{World, open_log, plugins_dir};
 
@@ -118,6 +119,24 @@ fn files_are_looked_at_once_and_what_does_not_fit_is_refused() {
     let tap = rig.output(&["tap", "files.toml", "--until", "now"]);
     let tap = String::from_utf8_lossy(&tap.stdout).into_owned();
     assert!(tap.contains("\"who_name\":\"x\""), "{tap}");
+}
+
+/// Before there is a record nobody knows the columns, and a config that names one is not wrong for that.
+#[test]
+fn a_column_that_the_first_records_show_may_be_the_line_of_a_file() {
+    let sink = "sink.format = \"json\"\nsink.file.column = \"id\"\n";
+    let rig = Rig::new("source.format = \"jsonl\"\n", &format!("{sink}{INFER}"));
+    rig.done(&["check", "files.toml"]);
+    rig.run();
+    rig.write("a.jsonl", "{\"id\":1,\"who\":\"x\"}\n{\"id\":2}\n");
+    rig.run();
+    let file = files(&rig.path("zone/file"), ".json").remove(0);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "1\n2\n");
+    rig.done(&["check", "files.toml"]);
+    // One that they do not show is told when they are known.
+    rig.replace("\"id\"", "\"no\"");
+    let said = rig.fails();
+    assert!(said.contains("names `no`"), "{said}");
 }
 
 /// A field that the first records did not have is left out, or is in the column of the rest, which may come later.

@@ -16,7 +16,7 @@ use crate::zone::{
     Clash, Origin, clashes as among, host_fields, is_system, reserved, unfit_columns,
 };
 
-use super::{always_read, columns_after, columns_of, transforms_of};
+use super::{always_read, columns_after, columns_of, is_known, transforms_of};
 
 /// What is wrong with transforms that start with the columns of `input`: columns of one name, and rows of a zone that would
 /// lose their coordinates.
@@ -40,10 +40,11 @@ pub fn problems(
     problems
 }
 
-/// Columns that files of the chosen format cannot have.
+/// Columns that files of the chosen format cannot have. Those that the first records show are not known before: they are looked at
+/// when they are.
 fn no_file(config: &PipelineConfig, columns: &Schema) -> Option<Problem> {
     let sink = connectors::zone::sink(config).ok()?;
-    if let Source::Zone(_) = &config.source {
+    if matches!(config.source, Source::Zone(_)) || !is_known(config) {
         return None;
     }
     let (key, error) = unfit_columns(&in_files(config, columns), &sink.files)?;
