@@ -2,10 +2,12 @@
 //! pipeline that reads the table can go on.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::brokers::until;
+use crate::case::said;
 use crate::daemon_rig::Rig;
 use crate::lake::Lake;
 
@@ -214,4 +216,59 @@ fn a_config_over_http_is_refused_and_taken_alike() {
         daemon.position("p").filter(|at| *at == 3)
     });
     assert_eq!(daemon.state("p"), "RUNNING");
+}
+
+/// Only Parquet is read back, and no right of the caller changes that: the answer says so, and the pipeline runs on.
+#[test]
+fn a_format_over_http_that_a_reader_could_not_read_is_refused() {
+    let mut rig = Rig::new(&["t"]);
+    let daemon = rig.start(&[]);
+    let rules = [
+        ("transforms", "columns"),
+        ("transforms.columns.type", "json-flatten@0.1"),
+        ("transforms.columns.columns", "id,day"),
+    ];
+    let config = rig.config("t", &rules);
+    rig.produce("t", &[FIRST]);
+    assert_eq!(daemon.put_config("p", &config).status, 201);
+    until("a row", || daemon.position("p").filter(|at| *at == 1));
+    // Another process reads it.
+    let reader = "name = \"reader\"\nsource.type = \"zone\"\nsource.url = \"file:zone\"\nsource.pipeline = \"p\"\n\
+                  source.table = \"t\"\nsink.type = \"zone\"\nsink.url = \"file:read\"\nsink.table = \"rows\"\n\
+                  sink.partition.field = \"day\"\n";
+    std::fs::write(rig.path("reader.toml"), reader).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.current_dir(rig.dir.path()).stdin(Stdio::null());
+    command.args(["run", "reader.toml", "--available-now"]);
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{}", said(&ran));
+
+    let mut json = config.clone();
+    json.insert("sink.format".into(), "json".into());
+    let kept = rig.journal().metadata().unwrap().len();
+    let forced = "/connectors/p/config?allow_breaking=true";
+    let patch = json!({ "sink.format": "json" });
+    for answer in [
+        daemon.put_config("p", &json),
+        daemon.ask("PUT", forced, Some(&json!(json))),
+        daemon.ask("PATCH", "/connectors/p/config", Some(&patch)),
+    ] {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        for part in [
+            "only Parquet is read back: `reader/read` reads this zone",
+            "forget-reader",
+        ] {
+            assert!(answer.text().contains(part), "{part}: {}", answer.text());
+        }
+    }
+    assert_eq!(rig.journal().metadata().unwrap().len(), kept);
+    let now: Value = daemon.get("/connectors/p/config");
+    assert_eq!(now["sink.format"], Value::Null);
+    assert_eq!(daemon.state("p"), "RUNNING");
+    // Rows of another table are none of its business.
+    json.insert("sink.table".into(), "others".into());
+    let answer = daemon.put_config("p", &json);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    rig.produce("t", &[SECOND]);
+    until("another row", || daemon.position("p").filter(|at| *at == 2));
 }

@@ -5,12 +5,14 @@ use arrow_schema::SchemaRef;
 
 use super::book::Supervisor;
 use super::{Actor, Job, Readers, Refused, jobs};
+use crate::commit::LogName;
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
 use crate::operations;
 use crate::operations::swap::{SwapPlan, SwapPlanner, SwapTarget};
-use crate::pipeline::RuleChanges;
 use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
+use crate::pipeline::{self, RuleChanges};
+use crate::store;
 
 impl Supervisor {
     /// For a pipeline that reads the zone of another one in this daemon: the columns of that zone, as the other's rules make them.
@@ -28,7 +30,7 @@ impl Supervisor {
         self.find(name).ok()?.unit.changes()
     }
 
-    /// Refuses a config whose columns readers of the pipeline's table would not accept. If they are allowed to break:
+    /// Refuses a config whose columns or files readers of the pipeline's table would not accept. If columns are allowed to break:
     /// returns the swap that puts the rules in force. A log that does not exist or cannot be read now is ignored; the
     /// start checks again.
     pub(super) fn readers_take(
@@ -38,6 +40,9 @@ impl Supervisor {
         readers: Readers,
         by: &Actor,
     ) -> Result<Option<SwapPlan>, Refused> {
+        if let Some(config) = jobs::pipeline_of(job) {
+            self.readers_take_format(config)?;
+        }
         // Of one that has none now their columns go.
         let has_rules = |config: &PipelineConfig| !config.transforms.is_empty();
         let had_rules = || self.pipeline(name).is_ok_and(|before| has_rules(&before));
@@ -66,6 +71,28 @@ impl Supervisor {
             ..SwapTarget::default()
         };
         scene.swap(&wanted).map(Some).map_err(failed)
+    }
+
+    /// No right of the caller lets readers break here: a start refuses it too.
+    fn readers_take_format(&self, config: &PipelineConfig) -> Result<(), Refused> {
+        const KEY: &str = "sink.format";
+        if matches!(config.source, Source::Zone(_)) || config.sink.files_of_rows().is_parquet() {
+            return Ok(());
+        }
+        let log = || {
+            let store = store::open_existing(&config.home.at).ok()??;
+            let name = LogName::new(&config.name, &config.home.zone);
+            operations::open(&store, &name, &self.clock).ok()
+        };
+        let Some(log) = log() else { return Ok(()) };
+        let Err(error) = pipeline::readers_take_format(config, log.state()) else {
+            return Ok(());
+        };
+        let problem = config.problem(KEY, problem::CONTRADICTION, error.message());
+        Err(Refused::Invalid(vec![match error.hint_text() {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }]))
     }
 }
 
