@@ -340,6 +340,14 @@ fn what_is_not_read_back_is_refused_by_name() {
             "`\\q` means nothing",
         ),
         (
+            &["sink.format=bytes", "sink.file.separator=\\n "],
+            "there are blanks around `\\n`",
+        ),
+        (
+            &["sink.format=bytes", "sink.file.separator= none"],
+            "there are blanks around `none`",
+        ),
+        (
             &["sink.format=csv", "sink.file.delimiter=ab"],
             "one ASCII character",
         ),
@@ -478,7 +486,7 @@ fn topics_with_dots_are_written_and_names_that_are_too_long_are_refused_by_name(
     ];
     assert_eq!(tails, BTreeSet::from(expected.map(str::to_owned)));
 
-    let long = format!("source.topics={}", "t".repeat(210));
+    let long = format!("source.topics={}", "t".repeat(208));
     for (set, part) in [
         (&["source.topics=a..b"][..], "no path with `..`"),
         (&["sink.table=a..b"], "without two dots together"),
@@ -503,8 +511,8 @@ fn topics_with_dots_are_written_and_names_that_are_too_long_are_refused_by_name(
             "is empty: it gives `a//09`",
         ),
         (
-            &["sink.format=json", "sink.compression=zstd-22"],
-            "an open file of this level takes",
+            &["sink.format=json", "sink.compression=zstd-20"],
+            "leaves each task 96MiB for its open files",
         ),
     ] {
         let mut args = vec!["check", "raw.toml", "--no-plugins"];
@@ -514,6 +522,24 @@ fn topics_with_dots_are_written_and_names_that_are_too_long_are_refused_by_name(
         let said = lake.weir(&args);
         assert_ne!(said.code, Some(0), "{set:?}");
         assert!(said.err.contains(part), "{set:?}: {}", said.err);
+    }
+    // What fits at all is taken: a partition and an offset of one digit, one open file.
+    let fits = format!("source.topics={}", "t".repeat(207));
+    for set in [
+        [fits.as_str(), "sink.file.names=offsets"],
+        ["sink.format=json", "sink.compression=zstd-19"],
+    ] {
+        let args = [
+            "check",
+            "raw.toml",
+            "--no-plugins",
+            "--set",
+            set[0],
+            "--set",
+            set[1],
+        ];
+        let said = lake.weir(&args);
+        assert_eq!(said.code, Some(0), "{set:?}: {}", said.err);
     }
 }
 

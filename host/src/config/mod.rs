@@ -53,7 +53,7 @@ pub use reach::Reach;
 pub use stand_in::stand_in;
 pub use text::Text;
 pub use trust::Trust;
-pub use values::{character, duration, plugin_ref, show_bytes, too_many_transforms};
+pub use values::{character, delimiter, duration, plugin_ref, show_bytes, too_many_transforms};
 pub use what::What;
 
 use crate::error::{Error, Kind, Result};

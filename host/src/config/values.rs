@@ -122,7 +122,6 @@ pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
     }
 }
 
-/// `60s`, `1h30m`, `200ms`, `2d`.
 /// One ASCII character that is no line end, as it is, or by name: `tab` and `\t`.
 pub fn character(text: &str) -> Option<u8> {
     match text.as_bytes() {
@@ -132,6 +131,12 @@ pub fn character(text: &str) -> Option<u8> {
     }
 }
 
+/// What stands between the fields of a line of CSV that is written: quotes stand around fields.
+pub fn delimiter(text: &str) -> Option<u8> {
+    character(text).filter(|byte| *byte != b'"')
+}
+
+/// `60s`, `1h30m`, `200ms`, `2d`.
 pub fn duration(text: &str) -> Parsed<Duration> {
     const UNITS: &[(&str, u64)] = &[
         ("ms", 1),

@@ -25,6 +25,7 @@ use crate::config::{PerTrigger, PipelineConfig, SourceConfig, Tolerance, Trigger
 use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::SplitId;
+use crate::sink::FILES_SHARE;
 use crate::sink::guarded::Guarded;
 use crate::source::{
     Change, Connector, Lost, Policy, Position, REFUSED_FOR, ReadLimits, TopicInfo, lost,
@@ -32,9 +33,6 @@ use crate::source::{
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);
-/// One in this many parts of a task's memory is for its open files; the rest is for batches, guests and the queues of
-/// the source.
-const FILES_SHARE: usize = 2;
 
 /// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
 /// another call: for instance, a topic was recreated and must be read as a new one.

@@ -28,6 +28,10 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, RecordTimes, SplitId};
 use crate::store::Store;
 
+/// One in this many parts of a task's memory is for its open files; the rest is for batches, guests and the queues of
+/// the source.
+pub const FILES_SHARE: usize = 2;
+
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
 pub trait Finish: Send + fmt::Debug {
     /// The file as the entry will name it, known before it is durable.

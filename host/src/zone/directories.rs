@@ -75,7 +75,11 @@ impl Placing {
     /// even the table's own takes none, or no row can have another directory, the file is refused when it is begun.
     pub fn refuse_unfit(&self, placed: &mut Placed, path: impl Fn(&str) -> String) {
         let field = match &self.how {
-            Directories::Columns { names, .. } => names.first(),
+            Directories::Columns { names, .. } => match names.as_slice() {
+                [name] => Some(name),
+                // Not one of them alone is to blame.
+                _ => None,
+            },
             Directories::Time(by) => match &by.of {
                 TimeOf::Column { name, .. } => Some(name),
                 TimeOf::Record => None,

@@ -8,7 +8,9 @@ use crate::joda::Pattern;
 fn limits() -> PathLimits {
     PathLimits {
         bytes: 1000,
+        levels: 1000,
         without: None,
+        reserved: None,
     }
 }
 
@@ -270,6 +272,36 @@ fn texts_and_numbers_are_read_as_connect_reads_them() {
         let found = of_text(text, unit).ok();
         assert_eq!(found, expected.map(|time| ms(time) * 1000), "{text}");
     }
+}
+
+/// Where several columns name a directory, not one alone is to blame for its length.
+#[test]
+fn a_directory_that_is_too_long_blames_a_column_only_where_there_is_one() {
+    use crate::zone::layout::path_in;
+    use crate::zone::tests::{apply, records};
+    let batch = records("books", 0, 1, 2);
+    let mut applied = apply(&batch);
+    let long = "x".repeat(300);
+    let kinds: ArrayRef = Arc::new(arrow_array::StringArray::from(vec![&long[..], "novel"]));
+    applied.table.columns[2] = Column {
+        values: kinds,
+        constant: false,
+    };
+    let refused = |names: &[&str]| {
+        let how = Directories::Columns {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            escape: true,
+        };
+        let mut placing = Placing::new(how, None, limits());
+        let mut placed = placing.place(&batch, &applied, 0).unwrap().unwrap();
+        placing.refuse_unfit(&mut placed, |directory| path_in("t", directory, "f"));
+        let (row, reason) = placed.refused.remove(0);
+        assert!(placed.refused.is_empty() && row == 0);
+        assert!(reason.message.contains("305 bytes"), "{}", reason.message);
+        reason.field
+    };
+    assert_eq!(refused(&["kind"]).as_deref(), Some("kind"));
+    assert_eq!(refused(&["year", "kind"]), None);
 }
 
 /// A field of a struct names directories; a number with a fraction and a list do not.

@@ -48,6 +48,18 @@ const ENCODED_SHARE: usize = 4;
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
 
+/// Refuses a new file whose path the log or the store would not take after all bytes are written. A file that is written again keeps
+/// its directory: zones of earlier builds have directories in buckets with names that none gets now.
+pub fn fits(store: &dyn Store, place: &Place) -> Result<()> {
+    let Some(why) = unfit(&store.path_limits(), place.path()) else {
+        return Ok(());
+    };
+    let message = format!("a file cannot be written here: {why}");
+    Err(Error::new(Kind::ConfigInvalid, "zone.write", message)
+        .with("file", place.path())
+        .hint("choose a shorter sink.table or sink.url; with sink.file.names = \"id\" the topic is not in the names of files"))
+}
+
 /// What is fixed when a file is begun.
 #[derive(Clone, Debug)]
 pub struct Birth {
@@ -450,14 +462,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Refuses a path that the log or the store would not take after all bytes are written.
     pub fn create(store: &Arc<dyn Store>, place: &Place) -> Result<Out> {
-        if let Some(why) = unfit(&store.path_limits(), place.path()) {
-            let message = format!("a file cannot be written here: {why}");
-            return Err(Error::new(Kind::ConfigInvalid, "zone.write", message)
-                .with("file", place.path())
-                .hint("choose a shorter sink.table or sink.url; with sink.file.names = \"id\" the topic is not in the names of files"));
-        }
         Ok(Out {
             inner: store.begin(place)?,
             sha: Sha256::new(),

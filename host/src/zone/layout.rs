@@ -21,9 +21,6 @@ pub const INGEST_HOUR: &str = "ingest_hour";
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Most bytes of a name in a path.
-pub const FILE_NAME_MAX: usize = crate::store::NAME_MAX;
-
 /// Longest value of a partition that is a date.
 pub const VALUE_MAX: usize = NO_PARTITION_VALUE.len();
 
@@ -174,7 +171,9 @@ mod tests {
         }
         let limits = PathLimits {
             bytes: 1000,
+            levels: 1000,
             without: None,
+            reserved: None,
         };
         assert!(unfit(&limits, "t/a..b/f").is_some_and(|why| why.contains("`..`")));
         assert!(unfit(&limits, &"x".repeat(256)).is_some());

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 use super::ParquetOptions;
 use super::deadletter;
-use super::file::{Birth, Plain, RowsFile, Written};
+use super::file::{Birth, Plain, RowsFile, Written, fits};
 use super::layout::{ingest_partition, parquet_path, table_of};
 use super::write::plain_columns;
 
@@ -124,6 +124,7 @@ impl LetterFiles {
             partition,
             pipeline: to.log.pipeline.clone(),
         };
+        fits(to.store.as_ref(), &birth.place)?;
         RowsFile::create(
             &to.store,
             birth,

@@ -58,7 +58,7 @@ pub use foreign::{Fetch, ForeignRows, Unreadable};
 pub use format::bloom_bytes;
 pub use formats::{is_parquet, packing_bytes, unfit_columns};
 pub use keys::KeyScheme;
-pub use layout::{FILE_NAME_MAX, VALUE_MAX, escape, is_hour, offsets_name, table_of};
+pub use layout::{VALUE_MAX, escape, is_hour, offsets_name, table_of};
 pub use letters::{LetterFiles, LettersTable};
 pub use names::{Clash, Origin, clashes, reserved};
 pub use partition::{PartitionBy, PartitionFormat};

@@ -37,7 +37,7 @@ use crate::zone::deadletter;
 use super::ParquetOptions;
 use super::bucket::{buckets, tail, unfit};
 use super::directories::{Placed, Placing, values_of};
-use super::file::{Birth, Order, Plain, Written};
+use super::file::{Birth, Order, Plain, Written, fits};
 use super::format::unknown;
 use super::formats::AnyFile;
 use super::layout::{ingest_partition, offsets_name, path_in, table_of, tailed_path};
@@ -215,12 +215,13 @@ impl ZoneSink {
         let Some(mut placed) = self.placing.place(batch, applied, now)? else {
             return Ok(None);
         };
-        // No name of a file is longer.
+        // No file that gets a row of this batch has a longer name.
         let target = Target {
             bucket: self.options.bucket.as_ref().map(|_| 0),
             ..Target::of(table.to_owned(), Role::Rows)
         };
-        let tail = self.tail(&target, (&batch.covers.tp, i64::MAX));
+        let last = batch.covers.range.to.saturating_sub(1);
+        let tail = self.tail(&target, (&batch.covers.tp, last));
         let file = format!("{}.{tail}", new_file_id());
         let path = |directory: &str| path_in(table, directory, &file);
         self.placing.refuse_unfit(&mut placed, path);
@@ -519,6 +520,7 @@ impl ZoneSink {
             partition,
             pipeline: self.options.name.pipeline.clone(),
         };
+        fits(self.store.as_ref(), &birth.place)?;
         let files = &self.options.files;
         if role == Role::Rows && !files.format.is_parquet() {
             return AnyFile::other(&self.store, birth, schema, files, table);

@@ -5,10 +5,12 @@ use jiff::tz::{Offset, TimeZone};
 use crate::config::shape::Value;
 use crate::config::{
     Checker, Compression, Directories, FileFormat, Files, Gives, System, TimeDirectories, TimeOf,
-    TimeUnit, Tombstones, character, problem, show_bytes,
+    TimeUnit, Tombstones, delimiter, problem, show_bytes,
 };
 use crate::joda::Pattern;
-use crate::zone::{FILE_NAME_MAX, offsets_name, packing_bytes};
+use crate::sink::FILES_SHARE;
+use crate::store::NAME_MAX;
+use crate::zone::{offsets_name, packing_bytes};
 
 const FORMAT: &str = "sink.format";
 const BY: &str = "sink.partition.by";
@@ -146,6 +148,16 @@ pub(super) fn files(checker: &Checker<'_>) -> Option<Files> {
     })
 }
 
+/// Blanks beside a word or an escape were typed by mistake: as a separator of their own they are written alone.
+fn blanks_around_a_word(text: &str) -> bool {
+    let word = text.trim_matches(' ');
+    let escapes = |word: &str| {
+        let mut pairs = word.as_bytes().chunks(2);
+        !word.is_empty() && pairs.all(|pair| pair.first() == Some(&b'\\'))
+    };
+    word != text && (word == "none" || escapes(word))
+}
+
 /// `Err`: the letter behind `\` that means nothing.
 fn separator(text: &str) -> Result<Vec<u8>, String> {
     if text == "none" {
@@ -171,10 +183,6 @@ fn separator(text: &str) -> Result<Vec<u8>, String> {
         out.push(byte);
     }
     Ok(out)
-}
-
-fn delimiter(text: &str) -> Option<u8> {
-    character(text).filter(|byte| *byte != b'"')
 }
 
 /// `None` only where a problem was told.
@@ -313,7 +321,8 @@ fn of_format(checker: &mut Checker<'_>, format: FileFormat) {
     packing(checker, format);
 }
 
-/// A file that is compressed as a whole has the codec's window and tables while it is open.
+/// A file that is compressed as a whole has the codec's window and tables while it is open. Where one alone takes more than all open files
+/// of a task may, each batch would be a file.
 fn packing(checker: &mut Checker<'_>, format: FileFormat) {
     const KEY: &str = "sink.compression";
     let Some(Value::Compression(codec)) = checker.value(KEY).filter(|_| checker.typed(KEY)) else {
@@ -325,12 +334,13 @@ fn packing(checker: &mut Checker<'_>, format: FileFormat) {
     };
     let needed = packing_bytes(codec) as u64;
     let whole = !matches!(format, FileFormat::Parquet | FileFormat::Avro);
-    // The same amount stays for the rows themselves.
-    if whole && needed > budget / tasks.max(1) / 2 {
+    let share = budget / tasks.max(1) / FILES_SHARE as u64;
+    if whole && needed > share {
         let message = format!(
-            "`{KEY}`: an open file of this level takes {}, and `memory.budget` of {} for {tasks} tasks does not hold that twice in each",
+            "`{KEY}`: an open file of this level takes {}, and `memory.budget` of {} for `tasks.max` of {tasks} leaves each task {} for its open files",
             show_bytes(needed),
-            show_bytes(budget)
+            show_bytes(budget),
+            show_bytes(share)
         );
         let hint = "choose a lower level, lower tasks.max, or raise memory.budget";
         checker.contradiction(KEY, message, hint);
@@ -378,6 +388,14 @@ fn values(checker: &mut Checker<'_>) {
             format!("`{EXTENSION}`: the log takes no name with `..`, and no name ends with a dot");
         checker.contradiction(EXTENSION, message, "take the dots out that are too many");
     }
+    if let Some(text) = checker.text(SEPARATOR)
+        && blanks_around_a_word(&text)
+    {
+        let message = format!("`{SEPARATOR}`: there are blanks around `{}`", text.trim());
+        checker
+            .problem(SEPARATOR, problem::WRONG_TYPE, message)
+            .hint = Some("each blank would be written: take them out".to_owned());
+    }
     if let Some(Err(letter)) = checker.text(SEPARATOR).map(|text| separator(&text)) {
         let message = format!("`{SEPARATOR}`: `\\{letter}` means nothing");
         let hint = r"`\n`, `\r`, `\t`, `\0` and `\\` are read; `none` is nothing";
@@ -423,19 +441,20 @@ fn colon(checker: &mut Checker<'_>, path: &Pattern) {
     }
 }
 
-/// Topics that do not go into the name of a file.
+/// Topics that do not go into the name of a file, not even into that of the first record of partition 0. Where only a later name is too
+/// long, the run says so before the file is begun.
 fn long_names(checker: &mut Checker<'_>) {
     const KEY: &str = "sink.file.names";
     let Some(files) = files(checker) else { return };
     let Some(digits) = files.offsets else { return };
     let long = |topic: &String| {
-        let name = offsets_name(topic, i32::MAX, i64::MAX, digits);
-        ID + 1 + name.len() + 1 + files.extension.len() > FILE_NAME_MAX
+        let name = offsets_name(topic, 0, 0, digits);
+        ID + 1 + name.len() + 1 + files.extension.len() > NAME_MAX
     };
     let topics = checker.topics().unwrap_or_default();
     if let Some(topic) = topics.iter().find(|topic| long(topic)) {
         let message = format!(
-            "`{KEY}`: a name has at most {FILE_NAME_MAX} bytes, and with the topic's, `{topic}`, a file could have a longer one"
+            "`{KEY}`: a name has at most {NAME_MAX} bytes, and with the topic's, `{topic}`, each file would have a longer one"
         );
         checker.contradiction(
             KEY,

@@ -21,8 +21,8 @@ use crate::config::{Encodings, show_bytes};
 use crate::config::{SinkType, SourceType, System, TableName, Trigger, reach};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
-use crate::store;
-use crate::zone::{FILE_NAME_MAX, VALUE_MAX, escape};
+use crate::store::{self, NAME_MAX};
+use crate::zone::{VALUE_MAX, escape};
 
 /// Most bytes that one open file of an object store holds: a part that is being filled, and one that is being sent.
 const UPLOAD_BYTES: u64 = 16 << 20;
@@ -88,13 +88,13 @@ const WRITTEN: &[KeyDef] = keys! {
     "sink.publish": Shape::Choice(&["complete", "copy"]), Is("complete"), Low, Sink, Always,
         "How a file gets its final name in an object store: `complete` its upload after the commit, or `copy` it from a staging name, for servers that can lose an upload when they are killed. Directories and HDFS rename.";
     "sink.compression": Shape::Compression, Is("zstd-1"), Low, Sink, Always,
-        "Codec of the files: `none`, `snappy`, `lz4` (Parquet's `LZ4_RAW`), `gzip-1` to `gzip-9` (`gzip`: 6) or `zstd-1` to `zstd-22`. Of a single column: `sink.columns.<column>.compression`. Avro takes the codec, and each at its usual level. A file of JSON, CSV or bytes takes memory by the level while it is open: 3 MiB at zstd-1, 90 MiB at zstd-19.";
+        "Codec of the files: `none`, `snappy`, `lz4` (Parquet's `LZ4_RAW`), `gzip-1` to `gzip-9` (`gzip`: 6) or `zstd-1` to `zstd-22`. Of a single column: `sink.columns.<column>.compression`. Avro takes the codec, and each at its usual level. A file of JSON, CSV or bytes takes memory by the level while it is open, once it has 256 KiB of rows: 3 MiB at zstd-1, 90 MiB at zstd-19; a level is refused with which one file takes more than half of a task's part of `memory.budget`.";
     "sink.encodings": Shape::Choice(&["packed", "plain"]), Is("packed"), Low, Sink, Always,
         "How values are written that no dictionary holds: `packed` (`DELTA_BINARY_PACKED` for numbers, dates and times, `DELTA_LENGTH_BYTE_ARRAY` for texts) or `plain`, for readers that are older than these encodings.";
     "sink.row.group.bytes": bytes(MIB, 512 * MIB), Is("16MiB"), Low, Sink, Always,
         "Size of a row group in memory. Larger ones read a little faster and cost memory in every task.";
     "sink.rotate.bytes": bytes(64 * KIB, 16 * GIB), Is("128MiB"), High, Sink, Records,
-        "Close the files and commit after so many bytes of Parquet. With `sink.rotate.age` the one knob between latency and file size.";
+        "Close the files and commit when one of them has so many bytes. With `sink.rotate.age` the one knob between latency and file size.";
     "sink.rotate.age": duration(100 * MS, DAY), Is("60s"), High, Sink, Records,
         "Close the files and commit when the oldest uncommitted record has waited so long.";
     "sink.rotate.rows": int(0, 1_000_000_000_000), Is("0"), Low, Sink, Records,
@@ -128,7 +128,7 @@ const WRITTEN: &[KeyDef] = keys! {
     "sink.file.extension": Shape::Name, Derived("`json`, `csv`, `avro`, or `bin` for `bytes`"), Low, Sink, ZONE_SINK,
         "What files that are not Parquet end with. `.gz` or `.zst` of `sink.compression` comes behind it.";
     "sink.file.separator": Shape::Exact, Is("\\n"), Low, Sink, ZONE_SINK,
-        "What stands behind each value with `sink.format = \"bytes\"`. `\\n`, `\\r`, `\\t`, `\\0` and `\\\\` are read as in C, and the characters themselves are taken too; `none` is nothing.";
+        "What stands behind each value with `sink.format = \"bytes\"`. `\\n`, `\\r`, `\\t`, `\\0` and `\\\\` are read as in C, and the characters themselves are taken too; `none` is nothing. Blanks count, and are refused around an escape or `none`.";
     "sink.file.header": Shape::Flag, Is("true"), Low, Sink, ZONE_SINK,
         "Whether the first line of each CSV file has the names of the columns.";
     "sink.file.delimiter": Shape::Exact, Is(","), Low, Sink, ZONE_SINK,
@@ -393,9 +393,9 @@ fn partitions(checker: &mut Checker<'_>) {
     let Some(name) = partition_name(checker) else {
         return;
     };
-    if escape(&name).len() + 1 + VALUE_MAX > FILE_NAME_MAX {
+    if escape(&name).len() + 1 + VALUE_MAX > NAME_MAX {
         let message = format!(
-            "`sink.partition.name`: a directory would have a name of more than {FILE_NAME_MAX} bytes, as each of `\"#%'*/:=?{{[]^` is three"
+            "`sink.partition.name`: a directory would have a name of more than {NAME_MAX} bytes, as each of `\"#%'*/:=?{{[]^` is three"
         );
         let key = "sink.partition.name";
         checker.problem(key, problem::BAD_NAME, message).hint =

@@ -28,7 +28,7 @@ use hdfs_native::{Client, HdfsError};
 use self::address::Address;
 use self::meaning::{Said, is_absent, is_denied};
 use self::writer::Writing;
-use super::path_limits::{HDFS_PATH_MAX, PathLimits};
+use super::path_limits::PathLimits;
 use super::place::staging_dir;
 use super::runtime::wait;
 use super::{Created, Inputs, Listed, Location, Renamed, Renames, StagedWriter, Store, Way};
@@ -340,12 +340,8 @@ impl Store for Hdfs {
         &self.address.url
     }
 
-    /// A name node takes no colon in a name.
     fn path_limits(&self) -> PathLimits {
-        PathLimits {
-            without: Some(':'),
-            ..PathLimits::below(&self.address.root, HDFS_PATH_MAX)
-        }
+        PathLimits::of_hdfs(&self.address.root)
     }
 
     fn way(&self) -> Way<'_> {

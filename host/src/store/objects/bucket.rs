@@ -22,7 +22,7 @@ use super::{Objects, Remote, crypto, spawn, wait};
 use crate::config::{Location, Options, Publish, System};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
-use crate::store::path_limits::{KEY_MAX, PathLimits};
+use crate::store::path_limits::PathLimits;
 use crate::store::{
     Completed, Created, Inputs, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload,
     Uploads, Way,
@@ -276,7 +276,7 @@ impl Store for Bucket {
     }
 
     fn path_limits(&self) -> PathLimits {
-        PathLimits::below(&self.objects.prefix, KEY_MAX)
+        PathLimits::of_bucket(self.system, &self.objects.prefix)
     }
 
     fn way(&self) -> Way<'_> {

@@ -48,7 +48,7 @@ const ZSTD_LEVELS: [(u32, u32, u32); 22] = [
     (27, 27, 25),
 ];
 
-/// About the memory of one file that is being compressed.
+/// About the memory of one file that is being compressed. Before its first bytes zstd has nothing of it.
 pub fn packing_bytes(compression: Compression) -> usize {
     match compression {
         Compression::Gzip(_) => GZIP_BYTES,
@@ -69,6 +69,8 @@ pub struct LinesFile {
     /// Positions of the columns that are written.
     columns: Vec<usize>,
     out: Packed,
+    /// Bytes were handed to the codec.
+    packs: bool,
     buffer: Vec<u8>,
 }
 
@@ -95,6 +97,7 @@ impl LinesFile {
             files: files.clone(),
             columns,
             out,
+            packs: false,
             buffer: Vec::new(),
         };
         if file.files.format == FileFormat::Csv && file.files.header {
@@ -187,6 +190,7 @@ impl LinesFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.packs = true;
         match &mut self.out {
             Packed::Plain(out) => out.write_all(&self.buffer)?,
             Packed::Gzip(out) => out.write_all(&self.buffer)?,
@@ -209,7 +213,10 @@ impl LinesFile {
     }
 
     pub fn memory(&self) -> usize {
-        let packing = packing_bytes(self.files.compression);
+        let packing = match self.out {
+            Packed::Zstd(_) if !self.packs => 0,
+            _ => packing_bytes(self.files.compression),
+        };
         self.buffer.capacity() + packing + self.out().held()
     }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::sink::Finish;
 use crate::zone::bits::Bits;
 use crate::zone::dedup::Candidate;
-use crate::zone::file::{Birth, Order, Plain, RowsFile, Written};
+use crate::zone::file::{Birth, Order, Plain, RowsFile, Written, fits};
 use crate::zone::keys::{Key, write_key_stream};
 use crate::zone::layout::{Partition, parquet_path};
 use crate::zone::partition::Period;
@@ -220,7 +220,7 @@ impl<'a> Files<'a> {
         let partition = self.partition();
         let file = new_file_id();
         let path = parquet_path(&options.table, &partition, &file);
-        let birth = self.birth(&file, &path, Role::Rows, partition);
+        let birth = self.birth(&file, &path, Role::Rows, partition)?;
         let sorted = options.order();
         let order = Order::Given(&sorted);
         let (store, plain) = (&self.target.store, self.plain.clone());
@@ -234,14 +234,16 @@ impl<'a> Files<'a> {
         })
     }
 
-    fn birth(&self, file: &str, path: &str, role: Role, partition: Partition) -> Birth {
+    fn birth(&self, file: &str, path: &str, role: Role, partition: Partition) -> Result<Birth> {
         let name = &self.target.options.name;
-        Birth {
-            place: name.place(file, path),
+        let place = name.place(file, path);
+        fits(self.target.store.as_ref(), &place)?;
+        Ok(Birth {
+            place,
             role,
             partition,
             pipeline: name.pipeline.clone(),
-        }
+        })
     }
 
     fn close(&mut self) -> Result<()> {
@@ -269,7 +271,7 @@ impl<'a> Files<'a> {
             Some(keys) => {
                 let id = new_file_id();
                 let path = self.target.options.name.keys(&id);
-                let birth = self.birth(&id, &path, Role::Keys, self.partition());
+                let birth = self.birth(&id, &path, Role::Keys, self.partition())?;
                 let ranges = written.added().ranges.clone();
                 written.added_mut().keys = Some(id);
                 let (store, scheme) = (&self.target.store, &self.target.scheme);

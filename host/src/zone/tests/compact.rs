@@ -7,7 +7,7 @@ use arrow_array::types::Int32Type;
 
 use super::raw::options;
 use super::*;
-use crate::commit::Role;
+use crate::commit::{Role, Straddling};
 use crate::config::SortBy;
 use crate::error::{Error, Kind, Result};
 use crate::sink::Sink;
@@ -76,6 +76,53 @@ fn a_merged_file_has_the_rows_of_its_inputs_in_their_directory() {
     assert_eq!(merged.schema, inputs[0].0.schema);
     assert_eq!(merged.ranges.len(), 2, "{:?}", merged.ranges);
     let wrong = verify_file(&store, &log(), &merged).expect("read");
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Zones of earlier builds have directories in buckets with longer names than a new one gets. Their files can still be merged, and rows
+/// be taken back.
+#[test]
+fn a_file_in_a_directory_with_a_longer_name_is_written_again() {
+    let store = memory();
+    let long = format!("t/kind={}", "x".repeat(300));
+    let mut inputs: Inputs = Vec::new();
+    for n in 0..2 {
+        let clock = crate::clock::ManualClock::at(1_700_000_000_000_000);
+        let base = crate::sink::Base::default();
+        let mut sink = ZoneSink::new(store.clone(), clock, options(), base);
+        let batch = records("books", n, 0, 100);
+        sink.write(&batch, apply(&batch)).expect("written");
+        let sealed = sink.seal().expect("sealed").expect("rows").files;
+        let files = sealed
+            .into_iter()
+            .map(|file| file.finish().expect("durable"));
+        let mut rows = files
+            .filter(|file| file.role == Role::Rows)
+            .collect::<Vec<_>>();
+        // It is in staging, and gets its name from the entry.
+        let mut file = rows.pop().expect("rows");
+        file.path = format!("{long}/{}.parquet", file.id);
+        inputs.push((file, None));
+    }
+    let merged = merge(&store, &inputs, &[], 1 << 20).expect("merged").rows;
+    assert!(merged.path.starts_with(&long) && merged.ranges.len() == 2);
+
+    // A rewind of one partition.
+    let rest = merged.ranges[..1].to_vec();
+    let coordinates = [SplitRange {
+        split: rest[0].split.clone(),
+        topic: "books".into(),
+        partition: 0,
+        from: 0,
+        to: 100,
+    }];
+    let straddling = Straddling { file: merged, rest };
+    let parquet = ParquetOptions::default();
+    let left = write_rest(&store, &log(), &straddling, &coordinates, &parquet).expect("written");
+    assert!(left.path.starts_with(&long));
+    let published = store.publish(&left.place(&log()), &left.seal());
+    assert!(matches!(published, Ok(Published::Done)));
+    let wrong = verify_file(&store, &log(), &left).expect("read");
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 

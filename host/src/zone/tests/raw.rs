@@ -13,7 +13,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::commit::Role;
 use crate::config::{
-    Directories, ErrorsConfig, FileFormat, Files, Rotate, TableName, Tolerance, Tombstones, Unit,
+    Compression, Directories, ErrorsConfig, FileFormat, Files, Rotate, TableName, Tolerance,
+    Tombstones, Unit,
 };
 use crate::error::Kind;
 use crate::sink::guarded::Guarded;
@@ -629,6 +630,53 @@ fn memory_of_an_open_file_counts_what_the_store_holds_back() {
         assert!(memory > 2 << 20, "{format:?}: {memory} of {bytes}");
         assert!(memory < 5 << 20, "{format:?}: {memory} of {bytes}");
     }
+}
+
+/// An offset that is not reached yet makes no name too long: a row without a place is still a dead letter, and stops nothing.
+#[test]
+fn a_long_directory_beside_a_long_topic_is_a_dead_letter() {
+    let mut w = world(ZoneOptions {
+        files: Files {
+            offsets: Some(10),
+            ..files(FileFormat::Json)
+        },
+        directories: Directories::Columns {
+            names: vec!["kind".to_owned()],
+            escape: true,
+        },
+        table: TableName::Fixed("t".to_owned()),
+        ..options()
+    });
+    let batch = records(&"t".repeat(210), 0, 1, 4);
+    let mut applied = apply(&batch);
+    let long = "x".repeat(300);
+    let kinds: Vec<&str> = (0..6).map(|n| if n == 3 { &long } else { "a" }).collect();
+    applied.table.columns[2] = Column {
+        values: Arc::new(StringArray::from(kinds)),
+        constant: false,
+    };
+    w.sink.write(&batch, applied).expect("written");
+    let span = &w.seal().spans[0];
+    assert_eq!((span.rows.written, span.rows.refused), (5, 1));
+}
+
+/// zstd takes its memory when it gets bytes, not before: many small files are not many windows.
+#[test]
+fn an_open_file_counts_what_its_codec_has_taken() {
+    let codec = Compression::Zstd(3);
+    let mut w = world(ZoneOptions {
+        files: Files {
+            compression: codec,
+            ..files(FileFormat::Json)
+        },
+        ..options()
+    });
+    w.write(&records("books", 0, 1, 6));
+    let (_, memory) = w.sink.open_rows();
+    assert!(memory < 1 << 20, "{memory} of a few rows");
+    w.write(&records("books", 0, 6, 2000));
+    let (_, memory) = w.sink.open_rows();
+    assert!(memory > packing_bytes(codec), "{memory}");
 }
 
 /// `sink.tombstones`, and a line that is to be JSON: what is refused is a dead letter with its code.

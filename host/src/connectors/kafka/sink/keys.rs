@@ -11,7 +11,7 @@ use crate::config::raw::Entry;
 use crate::config::shape::Shape;
 use crate::config::shape::unit::{HOUR, KIB, MS, bytes, duration};
 use crate::config::{
-    Checker, Gives, Home, Prefixed, SinkConfig, SinkType, character, problem, store_keys,
+    Checker, Gives, Home, Prefixed, SinkConfig, SinkType, delimiter, problem, store_keys,
 };
 use crate::connectors::kafka::properties::{self, Of};
 use crate::connectors::zone::home;
@@ -189,8 +189,8 @@ fn formats(checker: &mut Checker<'_>) {
             checker.contradiction(key, message, &hint);
         }
     }
-    if let Some(delimiter) = checker.text("sink.csv.delimiter")
-        && csv_delimiter(&delimiter).is_none()
+    if let Some(text) = checker.text("sink.csv.delimiter")
+        && delimiter(&text).is_none()
     {
         let message =
             "`sink.csv.delimiter`: expected one ASCII character, no quotation mark".to_owned();
@@ -225,10 +225,6 @@ fn build(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
     Some((home(checker)?, Arc::new(config)))
 }
 
-fn csv_delimiter(text: &str) -> Option<u8> {
-    character(text).filter(|byte| *byte != b'"')
-}
-
 fn value_column(checker: &Checker<'_>) -> Option<String> {
     match checker.typed("sink.value.column") {
         true => checker.text("sink.value.column"),
@@ -249,7 +245,7 @@ fn layout(checker: &Checker<'_>) -> Option<RecordLayout> {
         key: checker.text("sink.key.column"),
         format: match checker.text("sink.value.format")?.as_str() {
             "csv" => Format::Csv {
-                delimiter: csv_delimiter(&checker.text("sink.csv.delimiter")?)?,
+                delimiter: delimiter(&checker.text("sink.csv.delimiter")?)?,
             },
             "xml" => Format::Xml {
                 root: checker.text("sink.xml.root")?,
