@@ -157,7 +157,8 @@ fn listeners_are_counted_give_their_place_back_and_hold_no_end_up() {
         let mut one = Listener::new(&rig);
         (one.event().0 == "pipelines").then_some(one)
     }));
-    assert!(left.elapsed() < HEARTBEAT, "{:?}", left.elapsed());
+    // A heartbeat would find it out too, later.
+    assert!(left.elapsed() < HEARTBEAT / 2, "{:?}", left.elapsed());
     // The server ends although they would listen on.
     let began = Instant::now();
     drop(rig);

@@ -12,6 +12,7 @@ use weir::error::Error;
 use weir::kafka::testkit::Admin;
 use weir::kafka::{Outgoing, Producer};
 use weir::pipeline::{Stop, run};
+use weir::telemetry::metrics::partition_lags;
 
 use crate::brokers::{Broker, kafka, until};
 use crate::world::{Told, open_log};
@@ -197,6 +198,14 @@ fn a_recreated_topic_stops_the_pipeline_or_is_read_as_a_new_one() {
         .unwrap();
     assert_eq!(case.rows(), 30);
     assert_eq!(case.state(|state| state.splits.len()), 2);
+    // The old one is not read any more: it is not behind, whatever the new one holds.
+    let lags = case.state(|state| {
+        let new = state.splits.iter().filter(|(_, split)| split.to == 20);
+        let ends = new.map(|(id, split)| (id.clone(), split.to)).collect();
+        partition_lags(state, &ends)
+    });
+    let lags: Vec<u64> = lags.iter().map(|part| part.lag).collect();
+    assert_eq!(lags, [0]);
 }
 
 #[test]

@@ -83,7 +83,9 @@ fn what_is_read_and_not_committed_is_behind() {
     assert_eq!((&status["lag"], &status["records"]), (&json!(3), &json!(0)));
     let metrics = daemon.ask("GET", "/metrics", None).text();
     assert!(
-        metrics.contains("weir_lag_records{pipeline=\"orders\"} 3.0"),
+        metrics.contains(
+            "weir_partition_lag{pipeline=\"orders\",topic=\"orders\",partition=\"0\"} 3.0"
+        ),
         "{metrics}"
     );
 }

@@ -117,6 +117,22 @@ fn lines(client: &Client, only: Option<&str>) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
+/// What is not committed, of the partitions that are named; at least what is not read, or was not at the newest commit.
+fn lag_of(one: &Pipeline, query: &Query) -> Option<u64> {
+    let unread = one.live.as_ref().and_then(|live| live.lag);
+    let unread = unread.or_else(|| query.last_progress.as_ref()?.weir.lag);
+    match query.behind.is_empty() {
+        true => unread,
+        false => query
+            .behind
+            .iter()
+            .map(|part| part.lag)
+            .sum::<u64>()
+            .max(unread.unwrap_or(0))
+            .into(),
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a rate is shown")]
 fn line(one: &Pipeline, query: Query) -> Line {
     let recent = &query.recent_progress;
@@ -132,8 +148,7 @@ fn line(one: &Pipeline, query: Query) -> Line {
     Line {
         pipeline: one.name.clone(),
         state: one.state.clone(),
-        lag: (one.live.as_ref().and_then(|live| live.lag))
-            .or_else(|| last.and_then(|p| p.weir.lag)),
+        lag: lag_of(one, &query),
         committed: last.map(|p| p.timestamp.clone()),
         records_per_second: (took > 0).then(|| records as f64 * 1000.0 / took as f64),
         latency_p99_ms: last.and_then(|p| Some(p.weir.latency?.p99)),

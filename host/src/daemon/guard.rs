@@ -1,6 +1,7 @@
 //! The guard of `errors.max.*` at work: a commit tells it what was refused, and a thread of its own does what it decides.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub fn orders() -> (Orders, Receiver<Given>) {
 pub struct Alarm {
     told: Mutex<Option<String>>,
     acts: Mutex<BTreeMap<&'static str, u64>>,
+    /// What was ordered could not be done.
+    undone: AtomicBool,
 }
 
 impl Alarm {
@@ -113,6 +116,9 @@ impl Guarding {
             at: self.clock.elapsed(),
             now: self.clock.now_micros(),
         };
+        if alarm.undone.swap(false, Ordering::SeqCst) {
+            guard.again();
+        }
         let Some(verdict) = guard.committed(&settled, state) else {
             return;
         };
@@ -124,9 +130,10 @@ impl Guarding {
                 what: verdict,
             };
             if let Err(TrySendError::Full(_)) = self.orders.try_send(Given::Order(order)) {
+                guard.again();
                 tracing::error!(
                     pipeline,
-                    "the guard has too much to do: nothing is done about it"
+                    "the guard has too much to do: it is decided anew at the next commit"
                 );
             }
         }
@@ -236,8 +243,12 @@ fn pause(pipeline: &str, generation: u64, why: &str, by: &impl Acts) {
         Ok(Act::Done(_)) => format!("{why}; paused"),
         Ok(nothing) => return leave(pipeline, nothing, why, by),
         Err(error) => {
-            tracing::error!(pipeline, %error, "it cannot be paused");
-            format!("{why}; it cannot be paused: {}", error.one_line())
+            tracing::error!(pipeline, %error, "it cannot be paused: that is tried again at the next commit");
+            let words = format!("{why}; it cannot be paused: {}", error.one_line());
+            return by.alarm(pipeline, &|alarm| {
+                alarm.undone.store(true, Ordering::SeqCst);
+                alarm.tell(Some(words.clone()));
+            });
         }
     };
     by.alarm(pipeline, &|alarm| {
@@ -385,6 +396,23 @@ mod tests {
             alarm.as_deref(),
             Some("bad; the rules before cannot be put in force: no; paused")
         );
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_decided_anew() {
+        let finds = Finds::default();
+        let order = Order {
+            pipeline: "p".to_owned(),
+            generation: 7,
+            what: Verdict::Pause("bad".to_owned()),
+        };
+        carry_out(&order, &finds);
+        assert_eq!(
+            finds.alarm.told().as_deref(),
+            Some("bad; it cannot be paused: no")
+        );
+        assert!(finds.alarm.acts().is_empty(), "nothing was done");
+        assert!(finds.alarm.undone.load(Ordering::SeqCst));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::lock::lock;
 use crate::operations::status;
 use crate::pipeline::{Ending, Left, Report, Rest, Shown, Stages};
-use crate::record::TopicPartition;
+use crate::record::SplitId;
 use crate::sink::Gathered;
 use crate::source::End;
 use crate::telemetry::Tally;
@@ -35,8 +35,8 @@ pub struct Live {
     pub topics: Mutex<BTreeSet<String>>,
     /// Per task.
     lag: Mutex<BTreeMap<usize, Option<u64>>>,
-    /// Where partitions end, as their sources last said.
-    ends: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// Where splits end, as their sources last said.
+    ends: Mutex<BTreeMap<SplitId, i64>>,
     /// View of the log that the pipeline writes, while it runs.
     log: Mutex<Weak<View>>,
     pulse: Mutex<Option<Pulse>>,
@@ -59,19 +59,12 @@ impl Live {
         lags.unwrap_or_default()
     }
 
-    /// Records above the last commit, as far as its partitions are known; else those that were not read. Unknown while nobody
-    /// reads, or if one task does not know.
+    /// Records that are not read yet; unknown while nobody reads, or if it is unknown for one task.
     pub fn lag(&self) -> Option<u64> {
         let lag = lock(&self.lag);
-        let unread = match lag.is_empty() {
-            true => return None,
+        match lag.is_empty() {
+            true => None,
             false => lag.values().copied().sum(),
-        };
-        drop(lag);
-        let partitions = self.partition_lags();
-        match partitions.is_empty() {
-            true => unread,
-            false => Some(partitions.iter().map(|part| part.lag).sum()),
         }
     }
 
@@ -167,9 +160,9 @@ impl Report for FanOut {
     fn ends(&self, task: usize, ends: &[End]) {
         let mut all = lock(&self.live.ends);
         for end in ends {
-            match all.get_mut(&end.tp) {
+            match all.get_mut(&end.split) {
                 Some(next) => *next = end.next,
-                None => drop(all.insert(end.tp.clone(), end.next)),
+                None => drop(all.insert(end.split.clone(), end.next)),
             }
         }
         drop(all);

@@ -91,6 +91,8 @@ pub struct KafkaSource {
     refused: Option<Refused>,
     /// Seeks that librdkafka has not carried out yet; nothing is read before that.
     unsought: Vec<Position>,
+    /// Topics of which this call of `next` has asked whether they are there.
+    asked: BTreeSet<Arc<str>>,
     paused: bool,
 }
 
@@ -136,6 +138,7 @@ impl KafkaSource {
             reason: String::new(),
             refused: None,
             unsought: Vec::new(),
+            asked: BTreeSet::new(),
             paused: false,
         };
         source.assign(positions)?;
@@ -304,11 +307,14 @@ impl KafkaSource {
     }
 
     fn topic_missing(&mut self, i: usize) {
-        // Each question about a topic that is gone makes librdkafka report the partition once more.
-        let asked = self.collector.parts.get(i).filter(|p| p.lost.is_none());
-        let Some(topic) = asked.map(|p| p.tp().topic.clone()) else {
+        let Some(topic) = self.collector.parts.get(i).map(|p| p.tp().topic.clone()) else {
             return;
         };
+        // Each question about a topic makes librdkafka report its partitions once more: asked for each report, it would never
+        // end, and a broker that is silent would be waited for once for each partition.
+        if !self.asked.insert(topic.clone()) {
+            return;
+        }
         if topic_gone(self.kafka.consumer(), &topic, REQUEST_TIMEOUT) {
             let of = self
                 .collector
@@ -502,6 +508,7 @@ fn bug(what: &str, error: &rdkafka::error::KafkaError) -> Error {
 
 impl Source for KafkaSource {
     fn next(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        self.asked.clear();
         self.settle()?;
         if let Some(batch) = self.collector.give() {
             return Ok(Some(batch));
@@ -615,7 +622,7 @@ impl Source for KafkaSource {
 
     fn ends(&self) -> Vec<End> {
         let of = |p: &Partition| End {
-            tp: p.tp().clone(),
+            split: p.position().split.clone(),
             next: p.given() + i64::try_from(self.behind(p)).unwrap_or(0),
         };
         self.collector.parts.iter().map(of).collect()

@@ -99,6 +99,11 @@ impl Guard {
         }
     }
 
+    /// What was decided could not be done: it is decided anew.
+    pub fn again(&mut self) {
+        self.said = Said::Nothing;
+    }
+
     /// After each commit. `state`: the log's, after it; it says which rules are in force, and how they came into force.
     pub fn committed(&mut self, settled: &Settled, state: &State) -> Option<Verdict> {
         // The last rows of rules that were replaced, or a batch that was planned under them.
@@ -233,12 +238,25 @@ const SWAPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The rules in force by the log as it is now. `None`: there is no log yet.
 pub fn in_force(config: &PipelineConfig, clock: &Arc<dyn Clock>) -> Result<Option<u64>> {
+    Ok(now_in_force(config, clock)?.map(|(generation, _)| generation))
+}
+
+/// With who put them in force.
+fn now_in_force(config: &PipelineConfig, clock: &Arc<dyn Clock>) -> Result<Option<(u64, String)>> {
     let Some(store) = store::open_existing(&config.home.at)? else {
         return Ok(None);
     };
     let name = LogName::new(&config.name, &config.home.zone);
     let log = Log::open(store, name, clock.clone(), Writer::this_process(&**clock))?;
-    Ok(log.map(|log| log.state().generation()))
+    Ok(log.map(|log| {
+        let generation = log.state().generation();
+        let mut periods = log.state().periods.iter();
+        let period = periods.find(|period| period.generation == generation);
+        (
+            generation,
+            period.map(|p| p.actor.clone()).unwrap_or_default(),
+        )
+    }))
 }
 
 /// Puts the newest rules before those of `generation` in force again, and blocks these. Returns the version after which they
@@ -258,9 +276,9 @@ pub fn roll_back(
         .and_then(|plan| plan.execute(SWAPPED_WITHIN));
     match done {
         Ok(swapped) => Ok(Some(swapped.version.unwrap_or(swapped.replaces))),
-        // Somebody else's swap may have come between.
-        Err(refused) => match in_force(config, clock) {
-            Ok(Some(now)) if now != generation => Ok(None),
+        // Somebody else's swap may have come between; or ours is in the log, though its end was not seen.
+        Err(refused) => match now_in_force(config, clock) {
+            Ok(Some((now, actor))) if now != generation => Ok((actor == ACTOR).then_some(now)),
             _ => Err(refused.into()),
         },
     }
@@ -352,6 +370,12 @@ mod tests {
         assert!(
             matches!(commit(&mut guard, &rules, 1, (1, 1)), Some(Verdict::Pause(why)) if why.contains("errors.max.count = 3"))
         );
+        assert_eq!(commit(&mut guard, &rules, 2, (1, 1)), None, "decided once");
+        guard.again();
+        assert!(matches!(
+            commit(&mut guard, &rules, 3, (1, 1)),
+            Some(Verdict::Pause(_))
+        ));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub struct Live {
     pub generation: u64,
     /// When the newest rows were committed, microseconds since 1970 UTC, by the writer's clock; null: not known.
     pub last_commit: Option<i64>,
-    /// Records that wait in the source; null: not known.
+    /// Records that are not read yet; null: not known.
     pub lag: Option<u64>,
     pub records: Records,
     pub rows: Rows,

@@ -35,7 +35,7 @@ use crate::config::{PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConf
 use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
-use crate::record::{SplitId, TIMESTAMP, TopicPartition};
+use crate::record::{SplitId, TIMESTAMP};
 use crate::sink::Notes;
 use crate::source::End;
 use crate::store::Store;
@@ -349,11 +349,8 @@ impl Batches<'_> {
     /// Where the zone that is read ends, and how much of it waits.
     fn tell_ends(&self, input: &InputZone) {
         let splits = plan::splits_of_table(input.log.state(), &self.source.table);
-        let end = |(_, split): (&SplitId, &SplitState)| End {
-            tp: TopicPartition {
-                topic: split.topic.as_str().into(),
-                partition: split.partition,
-            },
+        let end = |(id, split): (&SplitId, &SplitState)| End {
+            split: id.clone(),
             next: split.to,
         };
         self.host.report.lag(0, Some(self.behind(&splits)));

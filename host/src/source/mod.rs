@@ -27,10 +27,11 @@ pub struct Position {
     pub next: i64,
 }
 
-/// The end of a partition: the next offset after the last that may be read.
+/// The end of a split: the next offset after the last that may be read. A topic that was created again has other splits of
+/// the same partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    pub tp: TopicPartition,
+    pub split: SplitId,
     pub next: i64,
 }
 

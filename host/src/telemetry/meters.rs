@@ -285,6 +285,8 @@ impl Report for Meters {
         let now = self.clock.now_micros() / 1000;
         self.with(&stopped.pipeline, |meter| {
             meter.waiting = false;
+            // What was read and not committed is read again.
+            meter.lag = stopped.lag.or(meter.lag);
             if stopped.failure.is_some() {
                 meter.last_error = Some(now);
             }

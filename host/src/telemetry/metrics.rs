@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use super::meters::{COMMIT_BUCKETS, LATENCY_BUCKETS, Meter, Spread};
 use super::process::Process;
 use crate::commit::{Left, Role, State};
-use crate::record::TopicPartition;
+use crate::record::{SplitId, TopicPartition};
 
 /// One pipeline at the moment of a scrape; words as Connect's metrics have them, in lower case.
 #[derive(Clone, Debug)]
@@ -58,15 +58,15 @@ pub struct PartitionLag {
 /// Prometheus takes from one target.
 const PARTITIONS: usize = 200;
 
-/// By what the source said last, and what the log has committed.
-pub fn partition_lags(state: &State, ends: &BTreeMap<TopicPartition, i64>) -> Vec<PartitionLag> {
-    let splits = state.splits.values();
-    let lag = splits.filter_map(|split| {
+/// By what the source said last, and what the log has committed. What is not read any more, as of a topic that was deleted, has
+/// none.
+pub fn partition_lags(state: &State, ends: &BTreeMap<SplitId, i64>) -> Vec<PartitionLag> {
+    let lag = state.splits.iter().filter_map(|(id, split)| {
+        let lag = u64::try_from(ends.get(id)? - split.to).unwrap_or(0);
         let tp = TopicPartition {
             topic: split.topic.as_str().into(),
             partition: split.partition,
         };
-        let lag = u64::try_from(ends.get(&tp)? - split.to).unwrap_or(0);
         Some(PartitionLag { tp, lag })
     });
     let mut all: Vec<PartitionLag> = lag.collect();
@@ -433,7 +433,7 @@ fn tasks(all: &mut Metrics, one: &Shown, now: Duration) {
         let name = "kafka_connect_sink_task_metrics_sink_record_lag_max";
         all.gauge(
             name,
-            "Records that wait, over all partitions",
+            "Records that are not read yet, over all partitions",
             labels(),
             float(lag),
         );
@@ -535,7 +535,7 @@ fn ours(all: &mut Metrics, one: &Shown) {
     if let Some(lag) = meter.lag {
         all.gauge(
             "weir_lag_records",
-            "Records that wait in the source",
+            "Records that are not read yet; weir_partition_lag has what is not committed",
             labels(),
             float(lag),
         );

@@ -30,6 +30,7 @@ pub struct Query {
     /// Commits since the process began, the oldest first.
     pub recent_progress: Vec<QueryProgress>,
     /// Of each partition, the most behind first, 200 at most. Empty while nobody reads.
+    #[serde(default)]
     pub behind: Vec<PartitionBehind>,
 }
 

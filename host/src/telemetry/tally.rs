@@ -18,7 +18,7 @@ use crate::error::{Error, Kind};
 use crate::hash::uuid;
 use crate::lock::lock;
 use crate::pipeline::{self, Ending, Left, Rest, Shown, Stages};
-use crate::record::TopicPartition;
+use crate::record::SplitId;
 use crate::sink::Gathered;
 use crate::source::End;
 
@@ -58,7 +58,7 @@ struct Sums {
     id: String,
     run_id: String,
     /// Where partitions end, as their sources last said.
-    ends: BTreeMap<TopicPartition, i64>,
+    ends: BTreeMap<SplitId, i64>,
     /// Of the commit that is reported next.
     shown: Shown,
 }
@@ -361,9 +361,9 @@ impl pipeline::Report for Tally {
     fn ends(&self, _: usize, ends: &[End]) {
         let mut sums = self.lock();
         for end in ends {
-            match sums.ends.get_mut(&end.tp) {
+            match sums.ends.get_mut(&end.split) {
                 Some(next) => *next = end.next,
-                None => drop(sums.ends.insert(end.tp.clone(), end.next)),
+                None => drop(sums.ends.insert(end.split.clone(), end.next)),
             }
         }
     }
@@ -409,22 +409,14 @@ pub fn ledger_of(committed: &Committed) -> Ledger {
     sum
 }
 
-fn spans(
-    committed: &Committed,
-    state: &State,
-    ends: &BTreeMap<TopicPartition, i64>,
-) -> Vec<SpanReport> {
+fn spans(committed: &Committed, state: &State, ends: &BTreeMap<SplitId, i64>) -> Vec<SpanReport> {
     let spans = committed.entry.spans.iter().map(|span| {
         let split = state.splits.get(&span.split);
         let topic = split.map_or_else(|| span.split.to_string(), |c| c.topic.clone());
         let partition = split.map_or(0, |c| c.partition);
-        let tp = TopicPartition {
-            topic: topic.as_str().into(),
-            partition,
-        };
         SpanReport {
             // It ends no lower than what was read of it.
-            latest: ends.get(&tp).map(|next| (*next).max(span.to)),
+            latest: ends.get(&span.split).map(|next| (*next).max(span.to)),
             topic,
             partition,
             from: span.from,

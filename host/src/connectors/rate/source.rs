@@ -250,7 +250,7 @@ impl Source for RateSource {
 
     fn ends(&self) -> Vec<End> {
         let of = |share: &Share| End {
-            tp: share.at.tp.clone(),
+            split: share.at.split.clone(),
             next: self.due(share),
         };
         self.shares.iter().map(of).collect()
