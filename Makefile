@@ -10,7 +10,7 @@ SECONDS ?= 600
 SEED ?= 1
 
 help:
-	@echo 'make demo     the whole job on an embedded broker, with a kill -9 in the middle (first build: about eight minutes)'
+	@echo 'make demo     the whole job on an embedded broker, with a kill -9 in the middle (first build: eight to nine minutes)'
 	@echo 'make release  the same for other machines: optimised as a whole, stripped, OpenSSL built in: target/release/weir'
 	@echo 'make install  the release into ~/.cargo/bin; PREFIX=/usr/local for another place'
 	@echo 'make test     everything that proves it; starts its own Apache Kafka'
@@ -54,7 +54,7 @@ need-servers:
 
 # The shipped plugins are part of the program: cargo builds them on the way.
 build: need
-	@[ -x $(WEIR) ] || echo 'building Weir: about eight minutes on two cores, once (wasmtime, librdkafka, Arrow, plugins)'
+	@[ -x $(WEIR) ] || echo 'building Weir: eight to nine minutes on two cores, once (wasmtime, librdkafka, Arrow, plugins)'
 	$(CARGO) build --locked --bin weir
 
 # One file that runs on any machine with the same libc, or a newer one. It says its size.
