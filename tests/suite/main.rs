@@ -142,6 +142,7 @@ mod sim_leave;
 mod sim_rewind;
 mod sim_world;
 mod soak;
+mod socket;
 mod spill;
 mod store;
 mod store_collect;

@@ -9,6 +9,7 @@ pub mod file;
 pub mod http;
 pub mod kafka;
 pub mod rate;
+pub mod socket;
 pub mod zone;
 
 use crate::config::keys::Default::Required;
@@ -32,7 +33,13 @@ use kafka::dead_letters::DeadLetterTopic;
 use kafka::sink::KafkaSinkConfig;
 
 /// `source.type`, in the order of the documents.
-const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE, file::SOURCE];
+const SOURCES: &[SourceType] = &[
+    kafka::SOURCE,
+    zone::SOURCE,
+    rate::SOURCE,
+    file::SOURCE,
+    socket::SOURCE,
+];
 /// `sink.type`, and what opens it.
 const SINKS: &[(SinkType, Connect)] = &[
     (zone::SINK, zone::connect),

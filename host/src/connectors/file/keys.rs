@@ -27,6 +27,7 @@ const ZONE_FILES: [&str; 2] = [
 const CHOICES_BYTES: usize = 64 << 10;
 
 const FILE: Scope = Scope::Source("file");
+const LINES: Scope = Scope::Sources(&["file", "socket"]);
 
 pub const SOURCE: SourceType = SourceType {
     name: "file",
@@ -54,8 +55,8 @@ const KEYS: &[KeyDef] = keys! {
         "Inside quotes of a `csv` row: the next character is no quote. One ASCII character. A doubled quote is none in any case.";
     "source.row.tag": Shape::Text, Unset, High, Source, FILE,
         "Of `xml`: the element, at any depth, each of which is a record. Not set: each file is one record.";
-    "source.record.max.bytes": bytes(KIB, GIB), Is("16MiB"), Low, Source, FILE,
-        "Longest record. What is longer makes a bad file (`source.on.bad.file`).";
+    "source.record.max.bytes": bytes(KIB, GIB), Is("16MiB"), Low, Source, LINES,
+        "Longest record. What is longer makes a bad file (`source.on.bad.file`); of a socket it stops the pipeline.";
     "source.list.every": duration(100 * MS, DAY), Derived("1s, on object stores 5s"), Medium, Source, FILE,
         "How often new files are looked for with `trigger = \"continuous\"`. Other triggers look once when they begin.";
     "source.settle.time": duration(0, DAY), Derived("1s, on object stores 0s"), Medium, Source, FILE,

@@ -13,8 +13,9 @@ use crate::config::shape::unit::{HOUR, MS, duration, int};
 use crate::config::{self, Checker, Gives, Home, SourceType, TableName, Trigger};
 
 const RATE: Scope = Scope::Source("rate");
-/// The `file` source has these too.
+/// Others have these too.
 const MADE_OF: Scope = Scope::Sources(&["rate", "file"]);
+const NAMED: Scope = Scope::Sources(&["rate", "file", "socket"]);
 
 pub const SOURCE: SourceType = SourceType {
     name: "rate",
@@ -46,7 +47,7 @@ const KEYS: &[KeyDef] = keys! {
         "What the rows are: `numbers` as `source.format` says; `books`, the XML messages of `weir produce books`, one a row; `dirty-books`, some of which a rule must refuse, and some repeated. Another sample gives other rows, so it needs a pipeline of another name.";
     "source.timestamp.step": duration(MS, HOUR), Is("1ms"), Low, Source, RATE,
         "Time between the timestamps of a row and the next; that of row 0 is 2026-01-01T00:00:00Z. They do not follow the clock, so that a row that is read again is the same. Another step gives other rows, so it needs a pipeline of another name.";
-    "source.topic": Shape::TableName, Derived("`rate` or `file`, as `source.type`"), Low, Source, MADE_OF,
+    "source.topic": Shape::TableName, Derived("`rate`, `file` or `socket`, as `source.type`"), Low, Source, NAMED,
         "What stands as the topic's name in `_topic`, and for `${topic}` in `sink.table`.";
 };
 
