@@ -3,6 +3,9 @@
 //! One `FaultStore` stands for one process on a store shared with others. After a crash it answers nothing more; a new
 //! process gets a new one. Requests delayed by `Late` outlive it and arrive when the test says so.
 
+mod change;
+mod script;
+
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
@@ -12,6 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::change::{Change, Reply, failed, renames, uploads};
+pub use self::script::Script;
 use super::path_limits::PathLimits;
 use super::{
     Completed, Created, Found, Input, Inputs, Listed, Moved, Renamed, Renames, StagedWriter, Store,
@@ -101,68 +106,6 @@ pub trait Faults: Send + Sync + Debug {
     }
 }
 
-/// One fault at one place, otherwise none.
-#[derive(Debug)]
-pub struct Script {
-    step: Step,
-    fault: Fault,
-    seen: Mutex<u64>,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// The n-th (from 0) change of the store.
-    Durable(u64),
-    /// The n-th call of this kind whose path contains the text.
-    On(Verb, String, u64),
-}
-
-impl Script {
-    pub fn none() -> Script {
-        Script::durable(u64::MAX, Fault::None)
-    }
-
-    pub fn durable(n: u64, fault: Fault) -> Script {
-        Script {
-            step: Step::Durable(n),
-            fault,
-            seen: Mutex::new(0),
-        }
-    }
-
-    pub fn on(verb: Verb, path_contains: &str, n: u64, fault: Fault) -> Script {
-        Script {
-            step: Step::On(verb, path_contains.to_owned(), n),
-            fault,
-            seen: Mutex::new(0),
-        }
-    }
-
-    /// How many calls of the watched kind there were.
-    pub fn seen(&self) -> u64 {
-        *lock(&self.seen)
-    }
-}
-
-impl Faults for Script {
-    fn decide(&self, op: &Op) -> Fault {
-        let (counts, n) = match &self.step {
-            Step::Durable(n) => (op.verb.is_durable(), *n),
-            Step::On(verb, text, n) => (op.verb == *verb && op.path.contains(text.as_str()), *n),
-        };
-        if !counts {
-            return Fault::None;
-        }
-        let mut seen = lock(&self.seen);
-        *seen += 1;
-        if *seen == n.saturating_add(1) {
-            self.fault
-        } else {
-            Fault::None
-        }
-    }
-}
-
 /// Clones are the same process.
 #[derive(Clone, Debug)]
 pub struct FaultStore {
@@ -175,170 +118,6 @@ struct Process {
     faults: Arc<dyn Faults>,
     dead: AtomicBool,
     late: Mutex<Vec<Change>>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Create(String, Vec<u8>),
-    Delete(String),
-    Rename(String, String),
-    /// A written file.
-    Write(String, Vec<u8>),
-    Begin(String),
-    /// Path, upload, number, bytes.
-    Part(String, String, usize, Vec<Bytes>),
-    Complete(String, Upload),
-    /// The object of an accepted completion appears: path, upload.
-    Link(String, String),
-    Abort(String, String),
-    Move(String, String),
-    Remove(String),
-}
-
-enum Reply {
-    Created(Created),
-    Renamed(Renamed),
-    Begun(String),
-    Part(Option<String>),
-    Completed(Completed),
-    Moved(Moved),
-    Nothing,
-}
-
-impl Change {
-    fn op(&self) -> Op {
-        let (verb, path) = match self {
-            Change::Create(path, _) => (Verb::Create, path),
-            Change::Delete(path) => (Verb::Delete, path),
-            Change::Rename(from, _) => (Verb::Rename, from),
-            Change::Write(path, _) => (Verb::Write, path),
-            Change::Begin(path) => (Verb::Begin, path),
-            Change::Part(path, ..) => (Verb::Part, path),
-            Change::Complete(path, _) | Change::Link(path, _) => (Verb::Complete, path),
-            Change::Abort(path, _) => (Verb::Abort, path),
-            Change::Move(from, _) => (Verb::Move, from),
-            Change::Remove(path) => (Verb::Remove, path),
-        };
-        Op {
-            verb,
-            path: path.clone(),
-        }
-    }
-
-    fn apply(&self, store: &dyn Store) -> Result<Reply> {
-        Ok(match self {
-            Change::Create(path, bytes) => Reply::Created(store.create(path, bytes)?),
-            Change::Delete(path) => {
-                store.delete(path)?;
-                Reply::Nothing
-            }
-            Change::Rename(from, to) => Reply::Renamed(renames(store)?.rename(from, to)?),
-            Change::Write(path, bytes) => {
-                let mut file = renames(store)?.write(path)?;
-                io::Write::write_all(&mut file, bytes).map_err(|e| failed(&self.op()).source(e))?;
-                file.finish()?;
-                Reply::Nothing
-            }
-            Change::Begin(path) => Reply::Begun(uploads(store)?.begin_upload(path)?),
-            Change::Part(path, id, number, pieces) => {
-                Reply::Part(uploads(store)?.put_part(path, id, *number, pieces.clone())?)
-            }
-            Change::Complete(path, upload) => {
-                Reply::Completed(uploads(store)?.complete(path, upload)?)
-            }
-            Change::Link(path, id) => {
-                uploads(store)?.link(path, id)?;
-                Reply::Nothing
-            }
-            Change::Abort(path, id) => {
-                uploads(store)?.abort(path, id)?;
-                Reply::Nothing
-            }
-            Change::Move(from, to) => Reply::Moved(store.inputs().move_input(from, to)?),
-            Change::Remove(path) => {
-                store.inputs().remove_input(path)?;
-                Reply::Nothing
-            }
-        })
-    }
-
-    /// Does half of a change: a plain file has half of its bytes, a rename has both names (linked, not unlinked), a
-    /// completion has taken its upload. Others leave nothing. Returns the change that arrives later, if any.
-    fn tear(&self, store: &dyn Store) -> Result<Option<Change>> {
-        match self {
-            Change::Write(path, bytes) => {
-                let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-                store.create(path, half)?;
-            }
-            Change::Rename(from, to) => {
-                if let Some(bytes) = store.get(from)? {
-                    store.create(to, &bytes)?;
-                }
-            }
-            Change::Complete(path, upload) => {
-                uploads(store)?.claim(path, upload)?;
-                return Ok(Some(Change::Link(path.clone(), upload.id.clone())));
-            }
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn lie(&self) -> Reply {
-        match self {
-            Change::Create(..) => Reply::Created(Created::Done),
-            Change::Rename(..) => Reply::Renamed(Renamed::Done),
-            Change::Begin(_) => Reply::Begun("never-begun".to_owned()),
-            Change::Part(..) => Reply::Part(Some("never-sent".to_owned())),
-            Change::Complete(..) => Reply::Completed(Completed::Accepted),
-            Change::Move(..) => Reply::Moved(Moved::Done),
-            Change::Delete(_)
-            | Change::Write(..)
-            | Change::Link(..)
-            | Change::Abort(..)
-            | Change::Remove(_) => Reply::Nothing,
-        }
-    }
-}
-
-impl Reply {
-    fn denied(self) -> Reply {
-        match self {
-            Reply::Created(_) => Reply::Created(Created::Exists),
-            Reply::Renamed(_) => Reply::Renamed(Renamed::SourceMissing),
-            Reply::Completed(_) => Reply::Completed(Completed::Refused),
-            Reply::Moved(_) => Reply::Moved(Moved::SourceMissing),
-            other => other,
-        }
-    }
-}
-
-fn renames(store: &dyn Store) -> Result<&dyn Renames> {
-    match store.way() {
-        Way::Rename(renames) => Ok(renames),
-        Way::Complete(_) => Err(other_way()),
-    }
-}
-
-fn uploads(store: &dyn Store) -> Result<&dyn Uploads> {
-    match store.way() {
-        Way::Complete(uploads) => Ok(uploads),
-        Way::Rename(_) => Err(other_way()),
-    }
-}
-
-fn other_way() -> Error {
-    let message = "a request of the other kind of store";
-    Error::new(Kind::Bug, "store.fault", message)
-}
-
-fn failed(op: &Op) -> Error {
-    Error::new(
-        Kind::StoreUnavailable,
-        "store.fault",
-        "the store gave no answer",
-    )
-    .with("path", &op.path)
 }
 
 impl FaultStore {

@@ -6,34 +6,31 @@
 //! file a coordinate names one record even after a topic was recreated. Rows of another format than Parquet have a file for each
 //! split: a rewind, which goes back to the end of a commit, then takes whole files, and no file has to be read back.
 
+mod columns;
+mod refusals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, UInt32Array,
-};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
-use crate::chain::{Applied, Column, DeadLetter, Reason};
+use crate::chain::{Applied, Column, DeadLetter};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, new_file_id};
-use crate::config::{
-    Bucket, Directories, FileFormat, Files, Rotate, SortBy, TableName, Tombstones,
-};
+use crate::config::{Bucket, Directories, Files, Rotate, SortBy, TableName};
 use crate::error::{Error, Kind, Result};
-use crate::json;
-use crate::record::{Batch, SplitId, TopicPartition, headers_type};
+use crate::record::{Batch, SplitId, TopicPartition};
 use crate::sink::covered::Gathering;
-use crate::sink::format::NOT_UTF8;
 use crate::sink::refusing::Refusing;
 use crate::sink::{Base, Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 use crate::zone::deadletter;
 
+pub use self::columns::{ORIGINALS, host_fields};
 use super::ParquetOptions;
 use super::bucket::{buckets, tail, unfit};
 use super::directories::{Placed, Placing, values_of};
@@ -42,13 +39,6 @@ use super::format::unknown;
 use super::formats::AnyFile;
 use super::layout::{ingest_partition, offsets_name, path_in, table_of, tailed_path};
 use super::parts::{parts, rows_of};
-use super::schema::{is_system, system_fields};
-
-pub const ORIGINAL_VALUE: &str = "_value";
-pub const ORIGINAL_KEY: &str = "_key";
-pub const ORIGINAL_HEADERS: &str = "_headers";
-/// What `sink.keep.value` adds to each row.
-pub const ORIGINALS: [&str; 3] = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS];
 
 #[derive(Clone, Debug)]
 pub struct ZoneOptions {
@@ -68,11 +58,6 @@ pub struct ZoneOptions {
     /// For rows that have no directory, or are not what their format needs.
     pub refusing: Refusing,
 }
-
-/// Why a row is refused.
-const NOT_JSON: &str = "not_json";
-const NO_VALUE: &str = "no_value";
-const NOT_IN_FORMAT: &str = "not_in_format";
 
 pub struct ZoneSink {
     store: Arc<dyn Store>,
@@ -204,130 +189,6 @@ impl ZoneSink {
         Ok(())
     }
 
-    /// The directories of the rows; rows without one become dead letters.
-    fn placed(
-        &mut self,
-        batch: &Batch,
-        applied: &mut Applied,
-        table: &str,
-    ) -> Result<Option<Placed>> {
-        let now = self.clock.now_micros();
-        let Some(mut placed) = self.placing.place(batch, applied, now)? else {
-            return Ok(None);
-        };
-        // No file that gets a row of this batch has a longer name.
-        let target = Target {
-            bucket: self.options.bucket.as_ref().map(|_| 0),
-            ..Target::of(table.to_owned(), Role::Rows)
-        };
-        let last = batch.covers.range.to.saturating_sub(1);
-        let tail = self.tail(&target, (&batch.covers.tp, last));
-        let file = format!("{}.{tail}", new_file_id());
-        let path = |directory: &str| path_in(table, directory, &file);
-        self.placing.refuse_unfit(&mut placed, path);
-        let refused = std::mem::take(&mut placed.refused);
-        let gone = self.options.refusing.refuse(batch, applied, refused)?;
-        if !gone.is_empty() {
-            let rows = std::mem::take(&mut placed.of_row).into_iter().enumerate();
-            let stays = rows.filter(|(row, _)| !gone.contains(row));
-            placed.of_row = stays.map(|(_, name)| name).collect();
-        }
-        Ok(Some(placed))
-    }
-
-    /// Rows of records without a value.
-    fn tombstones(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
-        if self.options.files.tombstones == Tombstones::Write || batch.value.null_count() == 0 {
-            return Ok(());
-        }
-        let numbered = applied.record.iter().enumerate();
-        let of_null = numbered.filter(|(_, record)| batch.value.is_null(**record as usize));
-        let rows: BTreeSet<usize> = of_null.map(|(row, _)| row).collect();
-        if self.options.files.tombstones == Tombstones::Drop {
-            return applied.drop_rows(&rows);
-        }
-        let reason = |row: usize| {
-            let reason = Reason {
-                code: NO_VALUE.to_owned(),
-                field: None,
-                message: "the record has no value (sink.tombstones)".to_owned(),
-            };
-            (row, reason)
-        };
-        let refused = rows.into_iter().map(reason).collect();
-        self.options.refusing.refuse(batch, applied, refused)?;
-        Ok(())
-    }
-
-    /// Where a file's line is the JSON of one column, a text that is none becomes a dead letter.
-    fn refuse_other_text(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
-        let files = &self.options.files;
-        let column = files.column.as_ref().filter(|_| files.text_is_json);
-        let at = column.and_then(|name| applied.table.schema.index_of(name).ok());
-        let Some((column, name)) = at.and_then(|at| applied.table.columns.get(at)).zip(column)
-        else {
-            return Ok(());
-        };
-        let mut refused = Vec::new();
-        for row in 0..applied.table.rows {
-            let at = if column.constant { 0 } else { row };
-            if let Err(message) = json_at(&column.values, at) {
-                let reason = Reason {
-                    code: NOT_JSON.to_owned(),
-                    field: Some(name.clone()),
-                    message,
-                };
-                refused.push((row, reason));
-            }
-        }
-        self.options.refusing.refuse(batch, applied, refused)?;
-        Ok(())
-    }
-
-    /// CSV has no form for bytes that are no text: base64 could be a text as well.
-    fn refuse_other_bytes(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
-        let files = &self.options.files;
-        if files.format != FileFormat::Csv {
-            return Ok(());
-        }
-        let alone = files.column.as_deref();
-        let written = |name: &str| alone.is_none_or(|alone| alone == name);
-        // The first column of a row that is to blame.
-        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
-        let mut blame = |name: &str, rows: Vec<usize>| {
-            for row in rows {
-                refused.entry(row).or_insert_with(|| name.to_owned());
-            }
-        };
-        let rows = applied.table.rows;
-        let made = applied.table.schema.fields().iter();
-        for (field, column) in made.zip(&applied.table.columns) {
-            let values = column.values.as_binary_opt::<i32>();
-            if let Some(values) = values.filter(|_| written(field.name())) {
-                let at = |row| if column.constant { 0 } else { row };
-                blame(field.name(), not_text(values, rows, at));
-            }
-        }
-        let originals = [(ORIGINAL_VALUE, &batch.value), (ORIGINAL_KEY, &batch.key)];
-        for (name, values) in originals {
-            if self.options.keep_value && written(name) {
-                let at = |row: usize| applied.record.get(row).map_or(0, |at| *at as usize);
-                blame(name, not_text(values, rows, at));
-            }
-        }
-        let reason = |(row, field): (usize, String)| {
-            let reason = Reason {
-                code: NOT_IN_FORMAT.to_owned(),
-                field: Some(field),
-                message: NOT_UTF8.to_owned(),
-            };
-            (row, reason)
-        };
-        let refused = refused.into_iter().map(reason).collect();
-        self.options.refusing.refuse(batch, applied, refused)?;
-        Ok(())
-    }
-
     /// The rows of each directory and bucket that has some; `None`: all rows go to one. `part`: which of the placed rows these are.
     fn divided(
         &self,
@@ -356,70 +217,6 @@ impl ZoneSink {
         }
         let picked = |(target, rows)| (target, Picked(UInt32Array::from(rows)));
         Ok(Some(all.into_iter().map(picked).collect()))
-    }
-
-    /// Columns of the rows file, in order.
-    fn columns(&self, batch: &Batch, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
-        let (mut fields, mut columns) = self.made(applied)?;
-        let origin = Origin::of(batch, applied);
-        if self.options.keep_value {
-            fields.extend(original_fields());
-            columns.push(origin.per_record(Arc::new(batch.value.clone()))?);
-            columns.push(origin.per_record(Arc::new(batch.key.clone()))?);
-            let (headers, constant) = batch.columns().swap_remove(2);
-            columns.push(match constant {
-                true => Column {
-                    values: headers,
-                    constant,
-                },
-                false => origin.per_record(headers)?,
-            });
-        }
-        let pieces = applied
-            .piece
-            .iter()
-            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
-        fields.extend(system_fields());
-        columns.extend([
-            Column {
-                values: Arc::new(StringArray::from(vec![batch.covers.tp.topic.as_ref()])),
-                constant: true,
-            },
-            Column {
-                values: Arc::new(Int32Array::from(vec![batch.covers.tp.partition])),
-                constant: true,
-            },
-            origin.per_record(Arc::new(batch.offset.clone()))?,
-            Column {
-                values: Arc::new(Int32Array::from_iter_values(pieces)),
-                constant: false,
-            },
-            origin.per_record(Arc::new(batch.timestamp.clone()))?,
-        ]);
-        Ok((fields, columns))
-    }
-
-    /// Columns that the rules made, without system columns, which are written from the batch.
-    fn made(&self, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
-        let system = system_fields();
-        let (mut fields, mut columns) = (Vec::new(), Vec::new());
-        let made = applied.table.schema.fields().iter();
-        for (field, column) in made.zip(&applied.table.columns) {
-            if is_system(field.name()) {
-                refuse_false_system(field, &system)?;
-                continue;
-            }
-            let name = field.name().as_str();
-            if self.options.keep_value && ORIGINALS.contains(&name) {
-                return Err(reserved(
-                    name,
-                    "sink.keep.value writes the original bytes under it",
-                ));
-            }
-            fields.push(field.clone());
-            columns.push(column.clone());
-        }
-        Ok((fields, columns))
     }
 
     /// `offsets`: of the first and the last row.
@@ -677,50 +474,6 @@ fn bucket_numbers(
     Ok(buckets(&values, rows, bucket))
 }
 
-/// Why a row's value is no JSON; one that is null is `null`.
-fn json_at(values: &ArrayRef, at: usize) -> Result<(), String> {
-    if values.is_null(at) {
-        return Ok(());
-    }
-    match values.data_type() {
-        DataType::Utf8 => json::check(values.as_string::<i32>().value(at).as_bytes()),
-        DataType::Binary => json::check(values.as_binary::<i32>().value(at)),
-        _ => Ok(()),
-    }
-}
-
-/// Which record each row is from.
-struct Origin {
-    records: UInt32Array,
-    /// Row n is from record n, and there are no others.
-    one_to_one: bool,
-}
-
-impl Origin {
-    fn of(batch: &Batch, applied: &Applied) -> Origin {
-        let mut records = applied.record.iter().enumerate();
-        let one_to_one = applied.record.len() == batch.len()
-            && records.all(|(row, record)| row == *record as usize);
-        Origin {
-            records: UInt32Array::from(applied.record.clone()),
-            one_to_one,
-        }
-    }
-
-    /// Converts a column of the batch to a column of the rows.
-    fn per_record(&self, values: ArrayRef) -> Result<Column> {
-        let values = match self.one_to_one {
-            true => values,
-            false => take(&values, &self.records, None)
-                .map_err(|e| bug("rows name no record").source(e))?,
-        };
-        Ok(Column {
-            values,
-            constant: false,
-        })
-    }
-}
-
 impl Sink for ZoneSink {
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()> {
         self.take(batch, applied)
@@ -766,20 +519,6 @@ impl fmt::Debug for ZoneSink {
     }
 }
 
-/// What the host adds to the columns of the rules in RAW.
-pub fn host_fields(keep_value: bool) -> Vec<FieldRef> {
-    let originals = original_fields().into_iter().filter(|_| keep_value);
-    originals.chain(system_fields()).collect()
-}
-
-fn original_fields() -> [FieldRef; 3] {
-    [
-        Arc::new(Field::new(ORIGINAL_VALUE, DataType::Binary, true)),
-        Arc::new(Field::new(ORIGINAL_KEY, DataType::Binary, true)),
-        Arc::new(Field::new(ORIGINAL_HEADERS, headers_type(), false)),
-    ]
-}
-
 /// Sums of the batch are never trusted: what is written must match the ledger.
 fn check(batch: &Batch, applied: &Applied) -> Result<()> {
     let rows = applied.table.rows;
@@ -820,26 +559,6 @@ fn check(batch: &Batch, applied: &Applied) -> Result<()> {
         .with("to", range.to))
 }
 
-fn refuse_false_system(field: &Field, system: &[FieldRef]) -> Result<()> {
-    let ours = system.iter().find(|ours| ours.name() == field.name());
-    if ours.is_some_and(|ours| ours.data_type() == field.data_type()) {
-        return Ok(());
-    }
-    Err(reserved(
-        field.name(),
-        "it is a system column of every zone, of another type",
-    ))
-}
-
-fn reserved(column: &str, why: &str) -> Error {
-    Error::new(
-        Kind::ConfigInvalid,
-        "zone.columns",
-        format!("the last transform makes a column `{column}`: {why}"),
-    )
-    .hint("give the column another name")
-}
-
 /// Offsets of the first and the last row.
 fn row_offsets(batch: &Batch, applied: &Applied) -> (i64, i64) {
     let offset = |record: Option<&u32>| record.map_or(0, |r| batch.offset.value(*r as usize));
@@ -861,15 +580,6 @@ pub fn plain_columns(batch: &RecordBatch) -> Vec<Column> {
         constant: false,
     };
     batch.columns().iter().map(column).collect()
-}
-
-/// Rows whose bytes are no text. `at`: where the value of a row stands.
-fn not_text(values: &BinaryArray, rows: usize, at: impl Fn(usize) -> usize) -> Vec<usize> {
-    let odd = |row: &usize| {
-        let at = at(*row);
-        !values.is_null(at) && std::str::from_utf8(values.value(at)).is_err()
-    };
-    (0..rows).filter(odd).collect()
 }
 
 fn bug(message: &str) -> Error {
