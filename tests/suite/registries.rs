@@ -243,3 +243,61 @@ fn a_registry_is_trusted_by_its_authority_and_knows_us_by_certificate_and_login(
     zone.take(&zone.config(&api, &certified));
     assert_eq!(zone.rows(Role::Rows, &["x"]), ["x=1"]);
 }
+
+/// Bytes that are no record of a registry name ids that no registry has, and each registry says so in its own way: Confluent's as to a
+/// path that it does not have, which is waited for; others that the id is none.
+#[test]
+fn a_record_whose_id_cannot_be_one_holds_nobody() {
+    let answer = json!({ "schema": record(r#"{"name":"x","type":"int"}"#) });
+    let refused = |status, code, message| {
+        let said = json!({ "error_code": code, "message": message });
+        Reaction::Say(status, Vec::new(), said.to_string())
+    };
+    let asked = AtomicUsize::new(0);
+    let api = Api::new(move |request, _| match request.path.as_str() {
+        "/schemas/ids/1" => schema_is(&answer),
+        "/schemas/ids/7" => refused(400, 400, "id is not valid"),
+        "/schemas/ids/8" => refused(422, 42202, "the version is not valid"),
+        // It would be asked for ever: a refusal ends that.
+        _ => match asked.fetch_add(1, Ordering::SeqCst) {
+            0..3 => refused(404, 404, "HTTP 404 Not Found"),
+            _ => refused(401, 401, "asked too often"),
+        },
+    });
+    let zone = Zone::new();
+    let ids = [1, u32::MAX, 7, 8, 1 << 31, 1];
+    zone.send(&ids.map(|id| framed(id, &[2])));
+    zone.take(&zone.config(&api, &[]));
+    assert_eq!(
+        zone.rows(Role::Rows, &["_offset", "x"]),
+        ["_offset=0 x=1", "_offset=5 x=1"]
+    );
+    let codes = [
+        "no_schema_id",
+        "unknown_schema",
+        "unknown_schema",
+        "no_schema_id",
+    ];
+    assert_eq!(zone.codes(), codes.map(|code| format!("code={code}")));
+    // What answers so and is no registry is not believed.
+    let proxy = Api::new(|_, _| Reaction::Say(400, Vec::new(), "<html>400</html>".to_owned()));
+    let zone = Zone::new();
+    zone.send(&[framed(1, &[2])]);
+    let why = zone.stops(&zone.config(&proxy, &[]));
+    assert!(why.contains("answered HTTP 400"), "{why}");
+}
+
+/// A schema is a JSON string in the answer, where each quote of it has two bytes, and each `\\"` four.
+#[test]
+fn the_longest_schema_is_read_whatever_its_answer_is() {
+    let doc = "\\\"".repeat(1_100_000);
+    let schema = record(r#"{"name":"x","type":"int"}"#).replace(
+        r#""name":"Order""#,
+        &format!(r#""name":"Order","doc":"{doc}""#),
+    );
+    let api = knows(vec![schema]);
+    let zone = Zone::new();
+    zone.send(&[framed(1, &[2])]);
+    zone.take(&zone.config(&api, &[]));
+    assert_eq!(zone.rows(Role::Rows, &["x"]), ["x=1"]);
+}

@@ -92,6 +92,8 @@ fn records_of_something_else_stop_by_name_or_become_dead_letters() {
             ] {
                 assert!(why.contains(told), "{format} {evolution}: {why}");
             }
+            let renamed = "the other name of a renamed field as an alias: value.schema.file";
+            assert_eq!(why.contains(renamed), format == "avro", "{why}");
             zone.take(&config("dead-letters"));
             assert_eq!(
                 zone.rows(Role::Rows, &["_offset", "id", "customer", "action"]),
@@ -103,6 +105,27 @@ fn records_of_something_else_stop_by_name_or_become_dead_letters() {
             );
             assert_eq!(zone.codes(), ["code=incompatible_schema"]);
         }
+    }
+}
+
+/// Of two topics that share a field: whatever their records are called, they are read together.
+#[test]
+fn records_of_two_names_that_share_a_field_are_read_together() {
+    let of = |name: &str, other: &str| {
+        let fields = format!(
+            r#"{{"name":"id","type":"string"}},{{"name":"{other}","type":["null","string"],"default":null}}"#
+        );
+        record(&fields).replace("Order", name)
+    };
+    let api = knows(vec![of("Order", "customer"), of("Event", "at")]);
+    for (evolution, rows) in [
+        ("pin", ["id=a customer=b at:none", "id=a customer= at:none"]),
+        ("follow", ["id=a customer=b at:none", "id=a customer= at=b"]),
+    ] {
+        let zone = Zone::new();
+        zone.send(&[1, 2].map(|id| framed(id, &[2, b'a', 2, 2, b'b'])));
+        zone.take(&zone.config(&api, &[("schema.evolution", evolution)]));
+        assert_eq!(zone.rows(Role::Rows, &["id", "customer", "at"]), rows);
     }
 }
 

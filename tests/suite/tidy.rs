@@ -331,6 +331,19 @@ fn folders_import_downwards() {
         wrong.is_empty() && unused.is_empty(),
         "{wrong:#?} {unused:?}"
     );
+    // main.rs is the program alone.
+    let map = read(&root().join("ARCHITECTURE.md"));
+    let map = map.split("## Code map").nth(1).unwrap_or_default();
+    let drawn = map.split("```").nth(1).unwrap_or_default();
+    let drawn = drawn.lines().skip(1).flat_map(str::split_whitespace);
+    let drawn: Vec<&str> = drawn.collect();
+    let times = |room: &str| drawn.iter().filter(|word| **word == room).count();
+    let missing: Vec<&&str> = ROOMS.iter().filter(|room| times(room) != 1).collect();
+    assert_eq!(
+        missing,
+        [&"main"],
+        "rooms that the code map lacks, or has twice"
+    );
     let text =
         "use crate::{a::{b, c},\n  d};\n// crate::e\ncrate::f::g();\n#[cfg(test)]\nuse crate::h;";
     let named = imports(text).into_iter().map(|(_, named)| named);

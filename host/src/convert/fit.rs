@@ -6,15 +6,13 @@
 //! map                      → list of structs of key and value
 //! ```
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Decimal128Type, TimestampMicrosecondType};
-use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, ListArray, PrimitiveArray, StructArray, new_null_array,
-};
+use arrow_array::types::{Decimal128Type, DecimalType};
+use arrow_array::{Array, ArrayRef, ListArray, StructArray, new_null_array};
+use arrow_buffer::OffsetBuffer;
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
@@ -23,12 +21,6 @@ use crate::record::timestamp_type;
 
 /// Digits of the widest decimal.
 const DIGITS: u8 = 38;
-/// Days since 1970 that have a name everywhere: 0001-01-01 to 9999-12-31,
-pub const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
-/// and the microseconds of these days in UTC.
-pub const MICROS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
-/// For messages.
-pub const YEARS: &str = "the years 0001 to 9999";
 
 /// The column that is written for this one; `Err` says why there is none.
 pub fn field(from: &Field) -> std::result::Result<Field, String> {
@@ -92,7 +84,7 @@ fn is_uuid(field: &Field) -> bool {
 
 /// The values in the type of `to`; `None`: one of them has no place in it.
 pub fn column(values: &ArrayRef, to: &Field) -> Result<Option<ArrayRef>> {
-    if values.data_type() == to.data_type() && !is_checked(to.data_type()) {
+    if values.data_type() == to.data_type() && !holds_decimals(to.data_type()) {
         return Ok(Some(values.clone()));
     }
     match (values.data_type(), to.data_type()) {
@@ -153,44 +145,64 @@ pub fn column(values: &ArrayRef, to: &Field) -> Result<Option<ArrayRef>> {
             rows.map(|rows| Some(Arc::new(rows) as ArrayRef))
                 .map_err(broken)
         }
-        _ if values.data_type() == to.data_type() => Ok(Some(values.clone()).filter(in_calendar)),
-        _ => Ok(cast(values, to.data_type())?.filter(in_calendar)),
+        _ => cast(values, to.data_type()),
     }
+}
+
+/// The rows of these values that [`column`] has no place for.
+pub fn misfits(values: &ArrayRef, to: &Field) -> Result<Vec<bool>> {
+    Ok(match (values.data_type(), to.data_type()) {
+        (from, to) if from == to && !holds_decimals(to) => vec![false; values.len()],
+        (DataType::Decimal128(digits, from), DataType::Decimal128(of, to))
+            if (digits, from) == (of, to) =>
+        {
+            let numbers = values.as_primitive::<Decimal128Type>().iter();
+            let fits = |n| Decimal128Type::validate_decimal_precision(n, *digits, *from).is_ok();
+            numbers.map(|n| n.is_some_and(|n| !fits(n))).collect()
+        }
+        (DataType::Null, _) | (DataType::FixedSizeBinary(16), DataType::Utf8) => {
+            vec![false; values.len()]
+        }
+        (DataType::List(_), DataType::List(target)) => {
+            let list = values.as_list::<i32>();
+            of_lists(list.offsets(), &misfits(list.values(), target)?)
+        }
+        (DataType::Map(..), DataType::List(target)) => {
+            let map = values.as_map();
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            of_lists(map.offsets(), &misfits(&entries, target)?)
+        }
+        (DataType::Struct(_), DataType::Struct(targets)) => {
+            let mut all = vec![false; values.len()];
+            for (child, target) in values.as_struct().columns().iter().zip(targets) {
+                for (row, bad) in all.iter_mut().zip(misfits(child, target)?) {
+                    *row |= bad;
+                }
+            }
+            all
+        }
+        (_, to) => {
+            let cast = cast_with_options(values, to, &CastOptions::default()).map_err(broken)?;
+            let is_lost = |row| cast.is_null(row) && !values.is_null(row);
+            (0..values.len()).map(is_lost).collect()
+        }
+    })
+}
+
+/// The lists in which one of the items is bad.
+fn of_lists(ends: &OffsetBuffer<i32>, items: &[bool]) -> Vec<bool> {
+    let lists = ends.windows(2).map(|ends| match ends {
+        [from, to] => items.get(*from as usize..*to as usize),
+        _ => None,
+    });
+    lists
+        .map(|items| items.unwrap_or_default().contains(&true))
+        .collect()
 }
 
 /// Why [`column`] has none.
 pub fn no_place(to: &Field) -> String {
-    let years = match holds_times(to.data_type()) {
-        true => format!(", which holds {YEARS}"),
-        false => String::new(),
-    };
-    format!("`{}` has no place in {}{years}", to.name(), to.data_type())
-}
-
-/// Readers show a day or a time of another year as a number, or not at all.
-fn in_calendar(values: &ArrayRef) -> bool {
-    match values.data_type() {
-        DataType::Date32 => within::<Date32Type>(values, &DAYS),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            within::<TimestampMicrosecondType>(values, &MICROS)
-        }
-        _ => true,
-    }
-}
-
-fn within<T: ArrowPrimitiveType>(values: &ArrayRef, range: &RangeInclusive<T::Native>) -> bool
-where
-    T::Native: PartialOrd,
-{
-    let values: &PrimitiveArray<T> = values.as_primitive();
-    match values.null_count() {
-        0 => values.values().iter().all(|value| range.contains(value)),
-        _ => values.iter().flatten().all(|value| range.contains(&value)),
-    }
-}
-
-fn holds_times(of: &DataType) -> bool {
-    matches!(of, DataType::Date32 | DataType::Timestamp(..))
+    format!("`{}` has no place in {}", to.name(), to.data_type())
 }
 
 /// `None`: a number has more digits.
@@ -209,13 +221,13 @@ fn same_fields(rows: &StructArray, to: &Field, targets: &Fields) -> Result<()> {
     Err(Error::new(Kind::Bug, "convert.fit", message))
 }
 
-/// Not every number of this type is a value.
-fn is_checked(of: &DataType) -> bool {
+/// Not every number of such a type is a value.
+fn holds_decimals(of: &DataType) -> bool {
     match of {
         DataType::Decimal128(..) => true,
-        DataType::List(item) => is_checked(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|f| is_checked(f.data_type())),
-        other => holds_times(other),
+        DataType::List(item) => holds_decimals(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| holds_decimals(f.data_type())),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Form;
+use super::avro::resolve;
 use super::avro::schema::{self, Definitions};
 
 /// `None`: the newer schema adds nothing. `Err`: it cannot be read.
@@ -30,31 +31,20 @@ fn text<'a>(field: &'a Map<String, Value>, key: &str) -> &'a str {
     field.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn names_of<'a>(field: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a str> {
-    let all = field.get(key).and_then(Value::as_array);
-    all.into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// Its name and its aliases.
-fn names(field: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    [text(field, "name")]
-        .into_iter()
-        .chain(names_of(field, "aliases"))
-}
-
 fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, String> {
     let (old, new) = (schema::qualified(old)?, schema::qualified(new)?);
-    // A field that has another name in one of the two is read by its alias.
-    let known = |new: &Map<String, Value>| {
-        let names: Vec<&str> = names(new).collect();
-        fields(&old).any(|field| {
-            let (name, aliases) = (text(field, "name"), names_of(field, "aliases"));
-            names.contains(&name) || { aliases }.any(|alias| alias == text(new, "name"))
-        })
-    };
+    let own: Vec<&str> = [&old, &new]
+        .into_iter()
+        .flat_map(resolve::fields)
+        .map(resolve::name)
+        .collect();
     let mut added = Vec::new();
-    for field in fields(&new).filter(|field| !known(field)) {
-        let mut field = field.clone();
+    for field in resolve::unread(&new, &old) {
+        let mut field = field.as_object().cloned().unwrap_or_default();
+        // A name is that of the field that has it for its own: what is written for that one is never read as this one.
+        if let Some(Value::Array(aliases)) = field.get_mut("aliases") {
+            aliases.retain(|alias| !own.contains(&alias.as_str().unwrap_or_default()));
+        }
         if !field.contains_key("default") {
             let of = field.get("type").cloned().unwrap_or_default();
             field.insert("type".to_owned(), nullable(of));

@@ -55,17 +55,22 @@ pub mod codes {
 /// What to do about records of a schema that is not read under the one in force.
 const REMEDY: &str = "one pipeline for each schema: give these records a topic and a pipeline of their own; schema.on.incompatible = \"dead-letters\" refuses them and goes on";
 
-/// Why records are not read whose schema has none of the columns in force: each would be a row of nulls and defaults.
+/// Why records are not read whose schema has none of the columns in force, or a struct none of its fields: each would be a row, or a
+/// struct, of nulls and defaults. `what`: is one of those in force.
 fn strange<'a>(
     fields: impl Iterator<Item = &'a str>,
-    columns: impl Iterator<Item = &'a str>,
+    what: &str,
+    in_force: impl Iterator<Item = &'a str>,
 ) -> String {
     format!(
-        "none of its fields ({}) is a column ({})",
+        "none of its fields ({}) is {what} ({})",
         listed(fields),
-        listed(columns)
+        listed(in_force)
     )
 }
+
+/// What a field inside of a column is.
+const OF_A_STRUCT: &str = "a field of the struct in force";
 
 /// The first of these names, and how many there are besides.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -147,6 +152,9 @@ pub fn first_schema(
             && let Some(error) = looked.error
         {
             return Err(error);
+        }
+        if looked.unknown.contains_key(&id) {
+            continue;
         }
         if let Found::Schema(schema) = schemas.get(id)? {
             return Ok(Some(schema.to_string()));

@@ -14,13 +14,14 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::schemas::SCHEMA_MAX;
 use crate::config::RegistryConfig;
 use crate::error::{Error, Kind, Result};
 use crate::tls::{Distrust, distrust, trusting};
 
 const OP: &str = "registry.ask";
-/// Longest answer: Confluent's registry takes schemas of at most a MiB by default.
-const ANSWER_MAX: usize = 4 << 20;
+/// Longest answer: the longest schema as a JSON string, in which a quote or a line end has two bytes, and what stands around it.
+const ANSWER_MAX: usize = 2 * SCHEMA_MAX + 4096;
 /// What a registry says with 404: no such subject, version, schema. Another 404 is not one of a registry, but of what stands before it.
 const UNKNOWN: std::ops::RangeInclusive<i64> = 40401..=40403;
 const BELOW: &str = "look at schema.registry.url: /schemas/ids/1 must be below it";
@@ -106,29 +107,24 @@ impl Registry {
         let told = |message: String, kind: Kind| {
             Error::new(kind, OP, message).with("registry", &self.config.shown)
         };
-        if status == StatusCode::NOT_FOUND {
-            let said: Value =
-                serde_json::from_slice(&self.whole(response).await?).unwrap_or_default();
-            let code = said.get("error_code").and_then(Value::as_i64);
-            return match code.is_some_and(|code| UNKNOWN.contains(&code)) {
-                true => Ok(None),
+        if matches!(status.as_u16(), 400 | 404 | 422) {
+            let code = self.error_code(response).await?;
+            let code =
+                code.filter(|code| status != StatusCode::NOT_FOUND || UNKNOWN.contains(code));
+            return match (code, status) {
+                // With another status than 404: what it is asked for can be no id, or no version.
+                (Some(_), _) => Ok(None),
                 // A proxy says so too while the registry behind it begins.
-                false => Err(told(
+                (None, StatusCode::NOT_FOUND) => Err(told(
                     format!("HTTP {status} came from where the schema registry should be, and not from a schema registry"),
                     Kind::SourceUnavailable,
                 )
                 .hint(BELOW)),
+                (None, _) => Err(self.refused(status)),
             };
         }
         if matches!(status.as_u16(), 300..=499) && !matches!(status.as_u16(), 408 | 425 | 429) {
-            let hint = match status.as_u16() {
-                401 | 403 | 407 => {
-                    "look at schema.registry.basic.auth.user.info or schema.registry.bearer.auth.token"
-                }
-                _ => BELOW,
-            };
-            let message = format!("the schema registry answered HTTP {status}");
-            return Err(told(message, Kind::ConfigInvalid).hint(hint));
+            return Err(self.refused(status));
         }
         if !status.is_success() {
             return Err(told(
@@ -146,6 +142,25 @@ impl Registry {
             .source(e)
             .hint(BELOW)
         })
+    }
+
+    fn refused(&self, status: StatusCode) -> Error {
+        let hint = match status.as_u16() {
+            401 | 403 | 407 => {
+                "look at schema.registry.basic.auth.user.info or schema.registry.bearer.auth.token"
+            }
+            _ => BELOW,
+        };
+        let message = format!("the schema registry answered HTTP {status}");
+        Error::new(Kind::ConfigInvalid, OP, message)
+            .with("registry", &self.config.shown)
+            .hint(hint)
+    }
+
+    /// The registry's own code of a refusal; `None`: it does not come from a registry.
+    async fn error_code(&self, response: Response) -> Result<Option<i64>> {
+        let said: Value = serde_json::from_slice(&self.whole(response).await?).unwrap_or_default();
+        Ok(said.get("error_code").and_then(Value::as_i64))
     }
 
     async fn whole(&self, mut response: Response) -> Result<Vec<u8>> {

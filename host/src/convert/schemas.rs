@@ -31,7 +31,7 @@ const ASK_REFUSED_AGAIN: Duration = Duration::from_secs(10);
 /// Longest time for the questions of one batch: a stop is noticed after it.
 const ASK_FOR: Duration = Duration::from_secs(10);
 /// Bytes of a schema with all that it refers to.
-const SCHEMA_MAX: usize = 4 << 20;
+pub const SCHEMA_MAX: usize = 4 << 20;
 /// Schemas to which one refers, and those to which they refer.
 const REFERENCES_MAX: usize = 200;
 const KEPT: Limit = Limit {
@@ -130,14 +130,25 @@ impl Schemas {
 
     /// Looks up all of these, so that those which nobody knows wait together. `Err` waits for none of them.
     pub fn look_up(&mut self, ids: &[u32]) -> Result<Looked> {
+        self.look_up_for(ids, ASK_FOR)
+    }
+
+    /// `longest`: time for questions to the registry.
+    fn look_up_for(&mut self, ids: &[u32], longest: Duration) -> Result<Looked> {
         let (began, mut looked, mut is_away) = (Instant::now(), Looked::default(), false);
         let mut ids = ids.to_vec();
         // Where the time does not suffice for all, each has its turn.
         ids.sort_by_key(|id| self.unknown.get(id).map(|asked| asked.last));
         for id in ids {
-            let tried = match is_away || began.elapsed() > ASK_FOR {
-                true => self.at_hand(id, Instant::now()),
+            let is_late = began.elapsed() >= longest;
+            let tried = match is_away || is_late {
                 false => Some(self.tried(id)?),
+                // Those that are refused need not be asked for anew: more than can be asked would hold each other for ever.
+                true => {
+                    let now = Instant::now();
+                    let known = self.at_hand(id, now);
+                    known.or_else(|| self.refused(id, now).filter(|_| !is_away))
+                }
             };
             match tried {
                 Some(Tried::Found(Found::Unknown(why))) => drop(looked.unknown.insert(id, why)),
@@ -227,6 +238,15 @@ impl Schemas {
             false => ASK_AGAIN,
         };
         (now.duration_since(asked.last) < again).then(|| self.not_yet(asked, now))
+    }
+
+    /// An id that was waited for as long as it may be.
+    fn refused(&self, id: u32, now: Instant) -> Option<Tried> {
+        let asked = self.unknown.get(&id)?;
+        match self.not_yet(asked, now) {
+            Tried::Found(found) => Some(Tried::Found(found)),
+            _ => None,
+        }
     }
 
     fn not_yet(&self, asked: &Asked, now: Instant) -> Tried {
@@ -378,4 +398,54 @@ fn escaped(subject: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trust;
+
+    /// More of them than can be asked for in the time that there is. Nobody is asked here.
+    #[test]
+    fn ids_that_were_waited_for_are_refused_though_there_is_no_time_to_ask_again() {
+        let config = |unknown_wait| RegistryConfig {
+            urls: vec!["http://127.0.0.1:1".to_owned()],
+            shown: "a registry".to_owned(),
+            login: None,
+            token: None,
+            trust: Trust::of(["ca", "certificate", "key"], |_| None),
+            timeout: Duration::from_secs(1),
+            unknown_wait,
+            cache: 10,
+        };
+        for (wait, is_refused) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+            let dir = Path::new("/nowhere");
+            let mut schemas = Schemas::new(&config(wait), dir).expect("schemas");
+            let now = Instant::now();
+            let last = now
+                .checked_sub(2 * ASK_REFUSED_AGAIN)
+                .expect("a machine that runs for a while");
+            for id in 1..=2 {
+                let why = format!("nobody knows {id}");
+                schemas.unknown.insert(
+                    id,
+                    Asked {
+                        first: last,
+                        last,
+                        why,
+                    },
+                );
+            }
+            let looked = schemas
+                .look_up_for(&[1, 2, 3], Duration::ZERO)
+                .expect("looked up");
+            let unknown: Vec<u32> = looked.unknown.keys().copied().collect();
+            let expected: (&[u32], &[u32]) = match is_refused {
+                true => (&[1, 2], &[3]),
+                false => (&[], &[3, 1, 2]),
+            };
+            assert_eq!((&*unknown, &*looked.waits), expected);
+            assert!(looked.error.is_some());
+        }
+    }
 }

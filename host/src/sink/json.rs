@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, TimeUnit};
 use base64::Engine as _;
@@ -151,13 +151,18 @@ fn write_float(out: &mut Vec<u8>, number: f64) {
     let _unfailing = write!(out, "{number:?}");
 }
 
-/// As Arrow writes it: `12.30`, `2020-02-29`.
+/// As Arrow writes it: `12.30`, `2020-02-29`. A day that has no date is its number.
 fn shown(array: &dyn Array, row: usize) -> String {
     let options = FormatOptions::default();
-    match ArrayFormatter::try_new(array, &options) {
-        Ok(formatter) => formatter.value(row).to_string(),
-        Err(e) => format!("({e})"),
-    }
+    let formatter = match ArrayFormatter::try_new(array, &options) {
+        Ok(formatter) => formatter,
+        Err(e) => return format!("({e})"),
+    };
+    let text = formatter.value(row).try_to_string();
+    text.unwrap_or_else(|e| match array.as_primitive_opt::<Date32Type>() {
+        Some(days) => days.value(row).to_string(),
+        None => format!("({e})"),
+    })
 }
 
 #[cfg(test)]
@@ -204,8 +209,8 @@ mod tests {
             ),
             (Arc::new(decimals), vec!["12.30", "null"]),
             (
-                Arc::new(Date32Array::from(vec![18321])),
-                vec!["\"2020-02-29\""],
+                Arc::new(Date32Array::from(vec![18321, 2_932_897, i32::MAX])),
+                vec!["\"2020-02-29\"", "\"+10000-01-01\"", "\"2147483647\""],
             ),
             (
                 Arc::new(times.with_timezone("UTC")),

@@ -1,7 +1,7 @@
 //! Schemas without references: each use of a named type is its definition. The decoder resolves types where they are defined and not
 //! where they are named, so only so does it see what a newer schema changed in one.
 //!
-//! What a schema may claim is limited here: a few bytes of it, or of a value, never stand for much memory.
+//! What a schema may claim is limited here: a few bytes of it never stand for much memory. Of a value: [`super::frugal`].
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,8 @@ use serde_json::{Map, Value};
 
 use super::schema::{self, Definitions, MAX_DEPTH, PRIMITIVES, name_of, of, put, walk};
 
-/// Types of a schema after expansion: each has a decoder with buffers of its own.
+/// Types of a schema after expansion: each has a decoder with buffers of its own. A union, its null and what only wraps a type are none.
 const TYPES_MAX: u64 = 10_000;
-/// Bytes of a row whose values are all null or missing: what is null has its whole width in a column, a default is in each row that
-/// lacks the field. 8000 numbers that may be null.
-const EMPTY_ROW_MAX: u64 = 64 << 10;
-/// The same for an item of a list or a map, which may be one byte of a value: a message of 1 MiB has a million of them.
-const EMPTY_ITEM_MAX: u64 = 1 << 10;
-
 /// The schema of a record without references, and how many types it has. Refuses what cannot be read, and values without bytes in lists: a few bytes could claim
 /// any number of them.
 pub fn checked(schema: &str) -> Result<(Value, u64), String> {
@@ -45,29 +39,6 @@ pub fn checked(schema: &str) -> Result<(Value, u64), String> {
     }
 }
 
-/// Refuses an expanded schema whose rows, or items of lists, take much memory where a value has few bytes.
-pub fn frugal(schema: &Value) -> Result<(), String> {
-    let row = empty(schema, false);
-    if row > EMPTY_ROW_MAX {
-        return Err(format!(
-            "a row of nulls and defaults takes {row} bytes, and at most {EMPTY_ROW_MAX} are allowed"
-        ));
-    }
-    let mut worst = 0;
-    walk(schema, &mut |members| {
-        for key in ["items", "values"] {
-            let item = members.get(key).map_or(0, |item| empty(item, false));
-            worst = worst.max(item);
-        }
-    });
-    match worst > EMPTY_ITEM_MAX {
-        true => Err(format!(
-            "an item of a list or a map takes {worst} bytes where it is null or has defaults, and at most {EMPTY_ITEM_MAX} are allowed"
-        )),
-        false => Ok(()),
-    }
-}
-
 /// Types, and how many are inside each other.
 type Size = (u64, usize);
 
@@ -91,13 +62,24 @@ impl<'a> Count<'a> {
         match schema {
             Value::String(name) if PRIMITIVES.contains(&name.as_str()) => Ok((1, 0)),
             Value::String(name) => self.named(name, depth),
-            Value::Array(branches) => self.sum(branches.iter(), depth),
-            Value::Object(members) => match name_of(members) {
-                Some(name) => self.named(name, depth),
-                None => {
-                    let inner = ["items", "values", "type"].iter();
-                    let inner = inner.filter_map(|key| members.get(*key)).take(1);
-                    self.sum(inner, depth)
+            // What stands around other types has no decoder of its own.
+            Value::Array(branches) => {
+                let branches = branches.iter().filter(|branch| **branch != "null");
+                let (types, deepest) = self.sum(branches, depth)?;
+                Ok(((types - 1).max(1), deepest))
+            }
+            Value::Object(members) => match (name_of(members), members.get("type")) {
+                (Some(name), _) => self.named(name, depth),
+                (None, Some(Value::String(kind))) if PRIMITIVES.contains(&kind.as_str()) => {
+                    Ok((1, 0))
+                }
+                (None, Some(Value::String(kind))) if kind == "array" || kind == "map" => {
+                    let inner = members.get("items").or_else(|| members.get("values"));
+                    self.sum(inner.into_iter(), depth)
+                }
+                (None, inner) => {
+                    let (types, deepest) = self.sum(inner.into_iter(), depth)?;
+                    Ok(((types - 1).max(1), deepest))
                 }
             },
             _ => Ok((1, 0)),
@@ -211,49 +193,4 @@ fn is_nothing(schema: &Value) -> bool {
 pub fn kind(schema: &Value) -> &str {
     let kind = schema.as_str().or_else(|| schema.get("type")?.as_str());
     kind.unwrap_or_default()
-}
-
-/// Bytes in memory of a value that has next to none itself. `null`: it is null. What lists hold is not counted.
-fn empty(schema: &Value, null: bool) -> u64 {
-    let width = match (schema, kind(schema)) {
-        (Value::Array(branches), _) => {
-            let all = branches.iter().map(|branch| empty(branch, true));
-            return all.fold(0, u64::saturating_add);
-        }
-        (_, "record" | "error") => {
-            let fields = schema.get("fields").and_then(Value::as_array);
-            let fields = fields.into_iter().flatten().map(|field| {
-                let of = field.get("type").unwrap_or(&Value::Null);
-                match field.get("default") {
-                    Some(default) => empty(of, true).max(length(default)),
-                    None => empty(of, null),
-                }
-            });
-            return fields.fold(0, u64::saturating_add);
-        }
-        (_, "fixed") => schema
-            .get("size")
-            .and_then(Value::as_u64)
-            .unwrap_or(0)
-            .max(16),
-        (_, "null") => 0,
-        (_, "boolean") => 1,
-        (_, "int" | "float" | "enum" | "array" | "map") => 4,
-        (_, "long" | "double") => 8,
-        // A text or bytes; with a logical type a decimal, or a uuid.
-        (Value::String(_), _) => 4,
-        _ => 16,
-    };
-    match null {
-        true => width,
-        false => 0,
-    }
-}
-
-fn length(default: &Value) -> u64 {
-    let length = match default {
-        Value::String(text) => text.len(),
-        other => other.to_string().len(),
-    };
-    length as u64
 }

@@ -3,8 +3,10 @@
 //! A decoder that found bad bytes has half a row in it: the good values before them are read again by a new one, so that one bad
 //! value costs at most twice the time of its neighbours.
 
+mod alike;
 mod expand;
-mod resolve;
+mod frugal;
+pub mod resolve;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -13,11 +15,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 use arrow_schema::FieldRef;
 use arrow_select::concat::concat;
+use arrow_select::filter::filter_record_batch;
 use serde_json::Value;
 
 use super::rows::{Decode, Decoded, reject, taken};
@@ -33,6 +36,8 @@ const ROWS: usize = 4096;
 const ONLY: Fingerprint = Fingerprint::Id(0);
 /// Confluent's first byte.
 const MAGIC: u8 = 0;
+/// Ids are Java's `int`. To a larger number a registry answers as to a path that it does not have, which is waited for.
+const ID_MAX: u32 = i32::MAX as u32;
 /// Decoders that are kept, one for each schema of a writer.
 const DECODERS: usize = 64;
 /// Types of all of them: each has buffers of about 8 KiB.
@@ -41,7 +46,8 @@ const TYPES: u64 = 20_000;
 /// The columns of a schema; `Err` says why there are none.
 pub fn columns(schema: &str) -> std::result::Result<Vec<FieldRef>, String> {
     let (schema, _) = expand::checked(schema)?;
-    expand::frugal(&schema)?;
+    frugal::rows(&schema)?;
+    frugal::items(&schema, &schema)?;
     let decoder = decoder(&schema.to_string(), None)?;
     let fields = decoder.schema();
     fields
@@ -86,8 +92,9 @@ fn plain(message: &str) -> String {
 /// A schema of a writer, ready to be read.
 struct Writer {
     schema: Arc<str>,
-    /// The same without references.
+    /// The same without references, and the one in force, as the decoder takes them.
     expanded: String,
+    reader: String,
     types: u64,
     decoder: Decoder,
     /// It has fields that the schema in force lacks, and these are to be put in force first.
@@ -99,7 +106,6 @@ pub struct Avro {
     schema: Arc<str>,
     /// The same without references.
     expanded: Value,
-    reader: String,
     fields: Vec<FieldRef>,
     framed: bool,
     wrong: Wrong,
@@ -129,7 +135,12 @@ fn first(groups: &Groups<'_>, id: u32) -> Option<u32> {
 /// What stands in a value: the id of its schema, and where its own bytes begin.
 pub fn framed(value: &[u8]) -> std::result::Result<(u32, &[u8]), String> {
     match value {
-        [MAGIC, a, b, c, d, rest @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), rest)),
+        [MAGIC, a, b, c, d, rest @ ..] => match u32::from_be_bytes([*a, *b, *c, *d]) {
+            id @ 0..=ID_MAX => Ok((id, rest)),
+            id => Err(format!(
+                "the id of its schema would be {id}, and ids go up to {ID_MAX}"
+            )),
+        },
         [MAGIC, ..] => Err("it ends inside the id of its schema".to_owned()),
         [first, ..] => Err(format!(
             "it begins with 0x{first:02x}, expected a zero byte and the id of its schema"
@@ -160,7 +171,6 @@ impl Avro {
         let (expanded, _) = expand::checked(schema).map_err(refused)?;
         Ok(Avro {
             schema: schema.into(),
-            reader: expanded.to_string(),
             expanded,
             fields,
             framed: spec.framed,
@@ -223,11 +233,14 @@ impl Avro {
     }
 
     fn writer(&self, text: &Arc<str>) -> std::result::Result<Writer, String> {
-        let (expanded, types) = expand::checked(text)?;
+        let (mut expanded, types) = expand::checked(text)?;
         resolve::shares_a_column(&expanded, &self.expanded)?;
-        resolve::same_meaning(&expanded, &self.expanded)?;
-        let expanded = expanded.to_string();
-        let decoder = decoder(&expanded, Some(&self.reader))?;
+        let mut reader = self.expanded.clone();
+        alike::made(&mut expanded, &mut reader);
+        resolve::same_meaning(&expanded, &reader)?;
+        frugal::items(&expanded, &reader)?;
+        let (expanded, reader) = (expanded.to_string(), reader.to_string());
+        let decoder = decoder(&expanded, Some(&reader))?;
         let follows = self.follows && !self.left_out.iter().any(|known| **known == **text);
         let more = match follows && **text != *self.schema {
             true => merged(Form::Avro, &self.schema, text)?,
@@ -236,6 +249,7 @@ impl Avro {
         Ok(Writer {
             schema: text.clone(),
             expanded,
+            reader,
             types,
             decoder,
             has_more: more.is_some(),
@@ -279,20 +293,17 @@ impl Decode for Avro {
             let on = On::Fault(error.again());
             return Err(Held { from, on }.error());
         }
-        let ids: Vec<u32> = groups.keys().copied().collect();
+        for (id, why) in &looked.unknown {
+            let group = groups.get(id).into_iter().flatten();
+            rejects.extend(group.map(|(row, _)| reject(*row, codes::UNKNOWN_SCHEMA, None, why)));
+        }
+        let known = |id: &u32| !looked.unknown.contains_key(id);
+        let ids: Vec<u32> = groups.keys().copied().filter(known).collect();
         for ids in ids.chunks(DECODERS) {
             self.ready(ids)?;
             self.may_go_on(&groups, ids)?;
             for id in ids {
                 let group = groups.get(id).map_or(&[][..], Vec::as_slice);
-                if let Some(why) = looked.unknown.get(id) {
-                    rejects.extend(
-                        group
-                            .iter()
-                            .map(|(row, _)| reject(*row, codes::UNKNOWN_SCHEMA, None, why)),
-                    );
-                    continue;
-                }
                 // Another one of these may have taken its place.
                 self.ready(&[*id])?;
                 self.may_go_on(&groups, &[*id])?;
@@ -360,7 +371,6 @@ impl Avro {
         match &mut entry.1 {
             Ok(writer) => {
                 let read = Reading {
-                    reader: &self.reader,
                     fields: &self.fields,
                     rows,
                     pieces,
@@ -377,7 +387,7 @@ impl Avro {
                     return Err(Error::new(Kind::RecordRefused, OP, why)
                         .with("code", codes::INCOMPATIBLE_SCHEMA)
                         .hint(format!(
-                            "{REMEDY}; a schema that can be read: value.schema.file"
+                            "{REMEDY}; a schema that can be read, or that has the other name of a renamed field as an alias: value.schema.file"
                         )));
                 }
                 rejects.extend(
@@ -394,7 +404,6 @@ impl Avro {
 
 /// Where the values of a batch go.
 struct Reading<'a> {
-    reader: &'a str,
     fields: &'a [FieldRef],
     rows: &'a mut Vec<u32>,
     pieces: &'a mut [Vec<ArrayRef>],
@@ -426,7 +435,7 @@ impl Reading<'_> {
 
     /// Reads values that are good with a new decoder.
     fn again(&mut self, writer: &mut Writer, good: &[(u32, &[u8])]) -> Result<()> {
-        writer.decoder = decoder(&writer.expanded, Some(self.reader))
+        writer.decoder = decoder(&writer.expanded, Some(&writer.reader))
             .map_err(|why| Error::new(Kind::Bug, OP, why))?;
         for (_, value) in good {
             whole(&mut writer.decoder, value)
@@ -435,14 +444,14 @@ impl Reading<'_> {
         self.flush(writer, good)
     }
 
-    /// Takes the rows of these values out of the decoder. If some of them are bad, halves are read again until these are alone.
+    /// Takes the rows of these values out of the decoder. If no rows come of some of them, halves are read again until these are alone.
     fn flush(&mut self, writer: &mut Writer, values: &[(u32, &[u8])]) -> Result<()> {
         if values.is_empty() {
             return Ok(());
         }
         match self.fitted(writer) {
-            Ok(columns) => {
-                self.keep(columns, values);
+            Ok(fitted) => {
+                self.keep(fitted, values);
                 Ok(())
             }
             Err(_) if values.len() > 1 => {
@@ -451,7 +460,7 @@ impl Reading<'_> {
                 self.again(writer, second)
             }
             Err((code, why)) => {
-                writer.decoder = decoder(&writer.expanded, Some(self.reader))
+                writer.decoder = decoder(&writer.expanded, Some(&writer.reader))
                     .map_err(|why| Error::new(Kind::Bug, OP, why))?;
                 self.rejects.extend(
                     values
@@ -463,10 +472,7 @@ impl Reading<'_> {
         }
     }
 
-    fn fitted(
-        &self,
-        writer: &mut Writer,
-    ) -> std::result::Result<Vec<ArrayRef>, (&'static str, String)> {
+    fn fitted(&self, writer: &mut Writer) -> std::result::Result<Fitted, Misread> {
         let bad = |why: String| (codes::NOT_DECODABLE, plain(&why));
         let flushed: Option<RecordBatch> =
             writer.decoder.flush().map_err(|e| bad(e.to_string()))?;
@@ -480,21 +486,71 @@ impl Reading<'_> {
         {
             return Err(bad("its columns are not those in force".to_owned()));
         }
-        let mut columns = Vec::with_capacity(self.fields.len());
-        for (values, to) in batch.columns().iter().zip(self.fields) {
-            let fitted = fit::column(values, to).map_err(|e| bad(e.one_line()))?;
-            let why = || (codes::OUT_OF_RANGE, fit::no_place(to));
-            columns.push(fitted.ok_or_else(why)?);
+        let mut misfits = BTreeMap::new();
+        if let Ok(columns) = self.columns(&batch)? {
+            return Ok(Fitted { columns, misfits });
         }
-        Ok(columns)
+        for (values, to) in batch.columns().iter().zip(self.fields) {
+            let bad = fit::misfits(values, to).map_err(|e| bad(e.one_line()))?;
+            for (at, _) in bad.iter().enumerate().filter(|(_, bad)| **bad) {
+                misfits.entry(at).or_insert_with(|| fit::no_place(to));
+            }
+        }
+        let fits = (0..batch.num_rows()).map(|at| Some(!misfits.contains_key(&at)));
+        let rest = filter_record_batch(&batch, &BooleanArray::from_iter(fits));
+        let rest = rest.map_err(|e| bad(e.to_string()))?;
+        let columns = self.columns(&rest)?;
+        let columns = columns.map_err(|why| (codes::OUT_OF_RANGE, why))?;
+        Ok(Fitted { columns, misfits })
     }
 
-    fn keep(&mut self, columns: Vec<ArrayRef>, values: &[(u32, &[u8])]) {
-        self.rows.extend(values.iter().map(|(row, _)| *row));
-        for (all, column) in self.pieces.iter_mut().zip(columns) {
+    /// The inner `Err`: a value has no place in its column.
+    fn columns(
+        &self,
+        batch: &RecordBatch,
+    ) -> std::result::Result<std::result::Result<Vec<ArrayRef>, String>, Misread> {
+        let mut columns = Vec::with_capacity(self.fields.len());
+        for (values, to) in batch.columns().iter().zip(self.fields) {
+            let bad = |e: Error| (codes::NOT_DECODABLE, plain(&e.one_line()));
+            match fit::column(values, to).map_err(bad)? {
+                Some(column) => columns.push(column),
+                None => return Ok(Err(fit::no_place(to))),
+            }
+        }
+        Ok(Ok(columns))
+    }
+
+    fn keep(&mut self, fitted: Fitted, values: &[(u32, &[u8])]) {
+        let rows = values.iter().map(|(row, _)| *row);
+        match fitted.misfits.is_empty() {
+            true => self.rows.extend(rows),
+            false => {
+                for (at, row) in rows.enumerate() {
+                    match fitted.misfits.get(&at) {
+                        None => self.rows.push(row),
+                        Some(why) => {
+                            let refused = reject(row, codes::OUT_OF_RANGE, None, why);
+                            self.rejects.push(refused);
+                        }
+                    }
+                }
+            }
+        }
+        for (all, column) in self.pieces.iter_mut().zip(fitted.columns) {
             all.push(column);
         }
     }
+}
+
+/// Code and reason.
+type Misread = (&'static str, String);
+
+/// What came of some values.
+struct Fitted {
+    /// Rows of those that fit.
+    columns: Vec<ArrayRef>,
+    /// The others, by their numbers among these values, with the reason.
+    misfits: BTreeMap<usize, String>,
 }
 
 /// One value, to its last byte.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::super::strange;
+use super::super::{OF_A_STRUCT, strange};
 use super::expand::kind;
 
 /// Whether values written by one record mean the same when they are read as the other; `Err` says which do not.
@@ -31,7 +31,7 @@ pub fn same_meaning(written: &Value, wanted: &Value) -> Result<(), String> {
 }
 
 /// The one type of a union that may be null besides.
-fn only(branches: &[Value]) -> Option<&Value> {
+pub fn only(branches: &[Value]) -> Option<&Value> {
     match branches {
         [null, one] | [one, null] if null == "null" && one != "null" => Some(one),
         _ => None,
@@ -86,7 +86,13 @@ fn bare(schema: &Value) -> Value {
             let keys = members.iter().filter(|(key, _)| {
                 KEYS.contains(&key.as_str()) || is_field && key.as_str() == "name"
             });
-            Value::Object(keys.map(|(k, v)| (k.clone(), bare(v))).collect())
+            let mut rest: Map<String, Value> = keys.map(|(k, v)| (k.clone(), bare(v))).collect();
+            match rest.remove("type") {
+                Some(of) if rest.is_empty() => return of,
+                Some(of) => drop(rest.insert("type".to_owned(), of)),
+                None => {}
+            }
+            Value::Object(rest)
         }
         other => other.clone(),
     }
@@ -97,36 +103,52 @@ fn is_named(members: &Map<String, Value>) -> bool {
     matches!(kind, Some("record" | "error" | "enum" | "fixed"))
 }
 
-fn fields(record: &Value) -> &[Value] {
+pub fn fields(record: &Value) -> &[Value] {
     let fields = record.get("fields").and_then(Value::as_array);
     fields.map_or(&[], Vec::as_slice)
 }
 
-fn name(field: &Value) -> &str {
+pub fn name(field: &Value) -> &str {
     field
         .get("name")
         .and_then(Value::as_str)
         .unwrap_or_default()
 }
 
-fn aliases(field: &Value) -> impl Iterator<Item = &str> {
+pub fn aliases(field: &Value) -> impl Iterator<Item = &str> {
     let aliases = field.get("aliases").and_then(Value::as_array);
     aliases.into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// `Err`: the records are of something else. One without fields has nothing to lose.
 pub fn shares_a_column(written: &Value, wanted: &Value) -> Result<(), String> {
+    shares(written, wanted, "a column")
+}
+
+/// `what`: is a field of the second one.
+fn shares(written: &Value, wanted: &Value, what: &str) -> Result<(), String> {
     let (from, to) = (fields(written), fields(wanted));
     let known = by_name(written);
     let shares = to.iter().any(|field| found(&known, field).is_some());
     match shares || from.is_empty() || to.is_empty() {
         true => Ok(()),
-        false => Err(strange(from.iter().map(name), to.iter().map(name))),
+        false => Err(strange(from.iter().map(name), what, to.iter().map(name))),
     }
 }
 
+/// The written fields of which nothing is read.
+pub fn unread<'a>(written: &'a Value, wanted: &Value) -> Vec<&'a Value> {
+    let known = by_name(written);
+    let read: Vec<&str> = fields(wanted)
+        .iter()
+        .filter_map(|field| found(&known, field).map(name))
+        .collect();
+    let all = fields(written).iter();
+    all.filter(|field| !read.contains(&name(field))).collect()
+}
+
 /// Fields by their names and aliases, as the decoder finds them.
-fn by_name(written: &Value) -> BTreeMap<&str, &Value> {
+pub fn by_name(written: &Value) -> BTreeMap<&str, &Value> {
     let mut known: BTreeMap<&str, &Value> = BTreeMap::new();
     for field in fields(written) {
         known.insert(name(field), field);
@@ -140,12 +162,13 @@ fn by_name(written: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// The written field that is read as this one.
-fn found<'a>(known: &BTreeMap<&str, &'a Value>, wanted: &Value) -> Option<&'a Value> {
+pub fn found<'a>(known: &BTreeMap<&str, &'a Value>, wanted: &Value) -> Option<&'a Value> {
     let mut names = [name(wanted)].into_iter().chain(aliases(wanted));
     names.find_map(|name| known.get(name).copied())
 }
 
 fn records(written: &Value, wanted: &Value) -> Result<(), String> {
+    shares(written, wanted, OF_A_STRUCT)?;
     let known = by_name(written);
     for field in fields(wanted) {
         let Some(of) = found(&known, field) else {

@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{codes, fit, strange};
+use super::super::{OF_A_STRUCT, codes, strange};
 use super::cell::Cell;
 use crate::json::{Decimal, Json};
 use crate::record::timestamp_type;
@@ -275,13 +275,7 @@ impl Plan {
         let (Kind::Struct(written), Kind::Struct(wanted)) = (&written.kind, &wanted.kind) else {
             return Err("it is no struct".to_owned());
         };
-        let is_written = |(name, _): &(String, Typed)| written.iter().any(|(n, _)| n == name);
-        if !written.is_empty() && !wanted.is_empty() && !wanted.iter().any(is_written) {
-            return Err(strange(
-                written.iter().map(|(name, _)| name.as_str()),
-                wanted.iter().map(|(name, _)| name.as_str()),
-            ));
-        }
+        shares(written, wanted, "a column")?;
         let columns = wanted.iter().map(|(name, wanted)| {
             let of = written
                 .iter()
@@ -314,6 +308,21 @@ impl Plan {
     }
 }
 
+/// `what`: is a field of the second one. One without fields has nothing to lose.
+fn shares(
+    written: &[(String, Typed)],
+    wanted: &[(String, Typed)],
+    what: &str,
+) -> Result<(), String> {
+    let is_written = |(name, _): &(String, Typed)| written.iter().any(|(n, _)| n == name);
+    if written.is_empty() || wanted.is_empty() || wanted.iter().any(is_written) {
+        return Ok(());
+    }
+    let written = written.iter().map(|(name, _)| name.as_str());
+    let wanted = wanted.iter().map(|(name, _)| name.as_str());
+    Err(strange(written, what, wanted))
+}
+
 /// Whether values of one type can be read as another; by Avro's rules, which Connect's own tools keep to.
 fn fits(written: Option<&Typed>, wanted: &Typed) -> Result<(), String> {
     let Some(written) = written else {
@@ -335,6 +344,7 @@ fn fits(written: Option<&Typed>, wanted: &Typed) -> Result<(), String> {
             return fits(Some(of), what);
         }
         (Kind::Struct(from), Kind::Struct(to)) => {
+            shares(from, to, OF_A_STRUCT)?;
             for (name, wanted) in to {
                 let of = from
                     .iter()
@@ -416,8 +426,7 @@ fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, Why> {
             Cell::Decimal(decimal_of(json, *from, (*digits, *to))?)
         }
         (Kind::Date, _) => match whole(json, 32).map(|days| days as i32) {
-            Some(days) if fit::DAYS.contains(&days) => Cell::Int(days),
-            Some(_) => return Err(other_year("day", json)),
+            Some(days) => Cell::Int(days),
             None => return no("days since 1970"),
         },
         (Kind::Time, _) => {
@@ -426,18 +435,18 @@ fn value(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, Why> {
                 None => return no("milliseconds of a day"),
             }
         }
-        (Kind::Timestamp, _) => match whole(json, 64).map(|ms| ms.saturating_mul(1000)) {
-            Some(micros) if fit::MICROS.contains(&micros) => Cell::Long(micros),
-            Some(_) => return Err(other_year("time", json)),
+        (Kind::Timestamp, _) => match whole(json, 64).map(|ms| ms.checked_mul(1000)) {
+            Some(Some(micros)) => Cell::Long(micros),
+            Some(None) => {
+                let found = short(json);
+                return Err(Why::out_of_range(format!(
+                    "{found} milliseconds have no place in microseconds of 64 bits"
+                )));
+            }
             None => return no("milliseconds since 1970"),
         },
         (written, wanted) => return longer(json, written, wanted),
     })
-}
-
-fn other_year(what: &str, json: &Json) -> Why {
-    let found = short(json);
-    Why::out_of_range(format!("{found} is a {what} outside of {}", fit::YEARS))
 }
 
 fn longer(json: &Json, written: &Kind, wanted: &Kind) -> Result<Cell, Why> {
