@@ -208,7 +208,7 @@ fn rows_of_one_key_lie_in_files_of_one_bucket() {
     let mut of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for round in 0..2 {
         let lines: Vec<String> = (0..40)
-            .map(|n| format!(r#"{{"id": "k{n:02}", "day": "{round}"}}"#))
+            .map(|n| format!(r#"{{"id": "k{n:02}", "day": "202{round}"}}"#))
             .collect();
         lake.send(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(lake.raw_into("buckets", &set).code, Some(0));
@@ -235,6 +235,22 @@ fn rows_of_one_key_lie_in_files_of_one_bucket() {
     }
     assert_eq!(of.len(), 40);
     assert!(of.values().all(|buckets| buckets.len() == 1), "{of:?}");
+    // PROCESSED likewise, in each partition: the same rows in buckets of the same numbers.
+    lake.processed("", "bucket.columns = [\"id\"]\nbucket.count = 4");
+    lake.runs("raw.toml");
+    lake.runs("processed.toml");
+    let processed = files(&lake.path("processed/rows"), ".parquet");
+    assert_eq!(processed.len(), 8, "{processed:?}");
+    for path in &processed {
+        let (_, bucket) = path.to_str().unwrap().rsplit_once('_').unwrap();
+        let bucket = bucket.split('.').next().unwrap();
+        let sql = format!("select id from '{}'", path.display());
+        let rows = duckdb_query(&sql).unwrap().unwrap();
+        assert!(!rows.is_empty());
+        for row in rows {
+            assert!(of[row["id"].as_str().unwrap()].contains(bucket), "{path:?}");
+        }
+    }
     // A file that a rewind cuts, and a merged one, stay in their bucket: their names keep their tails.
     let said = lake.weir(&[
         "zone",

@@ -168,6 +168,7 @@ fn processed_options(
         dedup: zone.dedup_key.clone(),
         lookback_days: zone.dedup_lookback_days,
         sort: zone.sort.clone(),
+        bucket: connectors::zone::sink(config)?.bucket.clone(),
         parquet: parquet_options(config),
         target_bytes: TARGET_BYTES,
         memory: config.limits.memory_budget,

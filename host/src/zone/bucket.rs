@@ -10,9 +10,10 @@ use arrow_array::types::{
     Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, FieldRef, TimeUnit};
 
 use crate::config::Bucket;
+use crate::error::{Error, Kind, Result};
 
 /// Spark's own.
 const SEED: u32 = 42;
@@ -28,7 +29,7 @@ pub fn tail(bucket: Option<u32>) -> String {
 }
 
 /// Why a column cannot decide a bucket. `None`: it can.
-pub fn unfit(data_type: &DataType) -> Option<String> {
+fn unfit(data_type: &DataType) -> Option<String> {
     let fits = match data_type {
         DataType::Boolean
         | DataType::Int8
@@ -45,6 +46,27 @@ pub fn unfit(data_type: &DataType) -> Option<String> {
         _ => false,
     };
     (!fits).then(|| format!("is {data_type}, which Spark does not have or does not hash"))
+}
+
+/// The places of the columns that decide, each of which can.
+pub fn fitting(fields: &[FieldRef], bucket: &Bucket) -> Result<Vec<usize>> {
+    let place = |name: &String| {
+        let found = fields.iter().position(|field| field.name() == name);
+        let why = match found.and_then(|at| fields.get(at)) {
+            Some(field) => unfit(field.data_type()),
+            None => Some("is not a column of the rows".to_owned()),
+        };
+        match (found, why) {
+            (Some(at), None) => Ok(at),
+            (_, why) => {
+                let why = why.unwrap_or_default();
+                let message = format!("sink.bucket.columns: `{name}` {why}");
+                Err(Error::new(Kind::ConfigInvalid, "zone.bucket", message)
+                    .hint("name a column of text, numbers, dates or times"))
+            }
+        }
+    };
+    bucket.columns.iter().map(place).collect()
 }
 
 /// The bucket of each row. `columns` are those of `bucket.columns`, in their order, and each fits ([`unfit`]).

@@ -152,9 +152,9 @@ const WRITTEN: &[KeyDef] = keys! {
     "sink.partition.escape": Shape::Flag, Is("true"), Low, Sink, ZONE_SINK,
         "Whether values of `sink.partition.by = \"columns\"` are escaped as Hive does and null is `__HIVE_DEFAULT_PARTITION__`. `false`: as Kafka Connect writes them, null is `null`, a `/` begins another directory; only what the store does not take in a name is escaped: `..`, `\\`, control characters, and `:` on HDFS.";
     "sink.bucket.columns": Shape::Fields, Unset, Low, Sink, ZONE_SINK,
-        "Rows of records with the same values in these columns lie in files of the same number, `…_00003.c000.parquet`, as in a bucketed table of Spark: `pmod(hash(columns), count)`. Not set: rows are not divided.";
+        "Rows with the same values in these columns lie in files of the same number, `…_00003.c000.parquet`, as in a bucketed table of Spark: `pmod(hash(columns), count)`. Not set: rows are not divided.";
     "sink.bucket.count": int(2, 1024), Unset, Low, Sink, ZONE_SINK,
-        "Number of buckets. Each has an open file in each task, and a file in each commit.";
+        "Number of buckets. Each has a file in each commit; rows of records also an open file in each task, rows of a zone a file in each partition of a commit, written one after the other.";
     "sink.compact.every": duration(SECOND, 30 * DAY), Unset, Medium, Sink, ZONE_SINK,
         "While the pipeline runs, small files of closed directories become large ones, so often. Not set: only by `weir zone compact`. Closed: an hour of RAW, or a date outside of `sink.dedup.lookback`, that got no rows for two hours. Only what is older than `commit.log.retention`, and what every reader of the zone has read.";
     "sink.compact.min.files": int(2, 10_000), Is("4"), Low, Sink, ZONE_SINK,
@@ -239,17 +239,6 @@ fn bucket(checker: &Checker<'_>) -> Option<Bucket> {
 fn buckets(checker: &mut Checker<'_>) {
     const KEYS: [&str; 2] = ["sink.bucket.columns", "sink.bucket.count"];
     let typed = KEYS.map(|key| checker.typed(key));
-    let rows = checker
-        .source
-        .is_some_and(|source| source.gives == Gives::Rows);
-    for (key, typed) in KEYS.into_iter().zip(typed) {
-        if rows && typed {
-            let message =
-                format!("`{key}`: this version divides rows of records only, not those of a zone");
-            checker.problem(key, problem::DOES_NOT_APPLY, message).hint =
-                Some("take the key out".to_owned());
-        }
-    }
     if let [true, false] | [false, true] = typed {
         let (there, missing) = if typed[0] {
             (KEYS[0], KEYS[1])
@@ -260,8 +249,13 @@ fn buckets(checker: &mut Checker<'_>) {
         let hint = format!("write {missing}, or take the key out");
         checker.contradiction(there, message, &hint);
     }
+    // Sorted rows of a zone are written bucket after bucket, one file at a time.
+    let rows = checker
+        .source
+        .is_some_and(|source| source.gives == Gives::Rows);
     let (tasks, budget) = (checker.number("tasks.max"), checker.number("memory.budget"));
-    let (Some(bucket), Some(tasks), Some(budget)) = (bucket(checker), tasks, budget) else {
+    let (Some(bucket), Some(tasks), Some(budget), false) = (bucket(checker), tasks, budget, rows)
+    else {
         return;
     };
     let at = checker.location("sink.url");

@@ -1,11 +1,11 @@
-//! Writes the rows that a batch keeps: partition after partition, sorted, each file with its key sidecar.
+//! Writes the rows that a batch keeps: partition after partition, bucket after bucket, sorted, each file with its key sidecar.
 
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int32Array, Int64Array, StringArray};
 use arrow_schema::{Schema, SchemaRef};
 
-use super::piece::{From, Shape};
+use super::piece::{From, Shape, Share};
 use super::runs::InOrder;
 use super::{CHUNK_BYTES, CHUNK_ROWS, Target, arrow_failed, bug};
 use crate::chain::Column;
@@ -13,10 +13,11 @@ use crate::commit::{Role, new_file_id};
 use crate::error::Result;
 use crate::sink::Finish;
 use crate::zone::bits::Bits;
+use crate::zone::bucket::tail;
 use crate::zone::dedup::Candidate;
 use crate::zone::file::{Birth, Order, Plain, RowsFile, Written, fits};
 use crate::zone::keys::{Key, write_key_stream};
-use crate::zone::layout::{Partition, parquet_path};
+use crate::zone::layout::{Partition, tailed_path};
 use crate::zone::partition::Period;
 use crate::zone::sorter::Sorter;
 
@@ -44,13 +45,13 @@ pub fn write(
     while let Some((slot, row)) = rows.next()? {
         let piece = rows.piece(slot);
         let piece = piece.ok_or_else(|| bug("a row that is no longer held"))?;
-        let (at, width) = (&piece.marks[row].at, piece.width(row));
-        let period = at.period;
-        let gone = duplicate.get(at.number)?;
-        if files.period() != Some(period) && !gone {
+        let (mark, width) = (&piece.marks[row], piece.width(row));
+        let share = mark.share();
+        let gone = duplicate.get(mark.at.number)?;
+        if files.share() != Some(share) && !gone {
             still()?;
             files.take(rows, &mut picks)?;
-            files.turn(period)?;
+            files.turn(share)?;
             bytes = 0;
         }
         if !gone {
@@ -80,9 +81,9 @@ struct Files<'a> {
     done: Vec<Written>,
 }
 
-/// The partition that is written, and its open file.
+/// The share that is written, and its open file.
 struct Turn {
-    period: i32,
+    share: Share,
     open: Option<Open>,
 }
 
@@ -110,17 +111,17 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn period(&self) -> Option<i32> {
-        self.turn.as_ref().map(|turn| turn.period)
+    fn share(&self) -> Option<Share> {
+        self.turn.as_ref().map(|turn| turn.share)
     }
 
-    fn turn(&mut self, period: i32) -> Result<()> {
+    fn turn(&mut self, share: Share) -> Result<()> {
         self.close()?;
-        self.turn = Some(Turn { period, open: None });
+        self.turn = Some(Turn { share, open: None });
         Ok(())
     }
 
-    /// Writes picked rows of the partition whose turn it is.
+    /// Writes picked rows of the share whose turn it is.
     fn take(&mut self, rows: &InOrder, picks: &mut Vec<(usize, usize)>) -> Result<()> {
         if picks.is_empty() {
             return Ok(());
@@ -136,7 +137,7 @@ impl<'a> Files<'a> {
             _ => {
                 let open = self.create()?;
                 let turn = self.turn.as_mut();
-                turn.ok_or_else(|| bug("rows before their partition"))?
+                turn.ok_or_else(|| bug("rows before their share"))?
                     .open
                     .insert(open)
             }
@@ -210,7 +211,7 @@ impl<'a> Files<'a> {
     }
 
     fn partition(&self) -> Partition {
-        let period = Period::of_code(self.period().unwrap_or_default());
+        let period = Period::of_code(self.share().unwrap_or_default().period);
         let by = self.target.options.partition.iter();
         by.map(|by| (by.name.clone(), by.value(period))).collect()
     }
@@ -219,7 +220,9 @@ impl<'a> Files<'a> {
         let options = &self.target.options;
         let partition = self.partition();
         let file = new_file_id();
-        let path = parquet_path(&options.table, &partition, &file);
+        let bucket = self.share().unwrap_or_default().bucket;
+        let tail = tail(options.bucket.as_ref().map(|_| bucket));
+        let path = tailed_path(&options.table, &partition, &file, &tail);
         let birth = self.birth(&file, &path, Role::Rows, partition)?;
         let sorted = options.order();
         let order = Order::Given(&sorted);

@@ -25,9 +25,10 @@ use crate::record::{OFFSET, ROW, SplitId};
 use crate::sink::Finish;
 use crate::store::Store;
 
-use crate::config::{SortBy, TableName, order_of};
+use crate::config::{Bucket, SortBy, TableName, order_of};
 use crate::zone::ParquetOptions;
 use crate::zone::bits::Bits;
+use crate::zone::bucket::{buckets, fitting as fitting_buckets};
 use crate::zone::dedup::{Candidate, mark_known, mark_within};
 use crate::zone::format::unknown;
 use crate::zone::keys::{KeyScheme, KeyStream};
@@ -64,6 +65,8 @@ pub struct ProcessedOptions {
     pub lookback_days: u32,
     /// Empty = the key columns, or coordinates if there are none.
     pub sort: Vec<SortBy>,
+    /// Rows of a partition are divided by it; each bucket has files of its own.
+    pub bucket: Option<Bucket>,
     pub parquet: ParquetOptions,
     /// A partition's rows beyond this go to another file.
     pub target_bytes: u64,
@@ -260,6 +263,9 @@ impl ProcessedOptions {
         for by in &self.sort {
             known(&by.column).ok_or_else(|| missing("sink.sort", &by.column))?;
         }
+        if let Some(bucket) = &self.bucket {
+            fitting_buckets(schema.fields(), bucket)?;
+        }
         if let Some(name) = unknown(schema, self.parquet.columns.keys()).first() {
             return Err(missing("sink.columns", name));
         }
@@ -411,6 +417,14 @@ impl<'a> ProcessedBatch<'a> {
             true => vec![None; batch.num_rows()],
             false => self.target.scheme.keys(batch)?,
         };
+        let buckets = match &options.bucket {
+            Some(bucket) => {
+                let columns = fitting_buckets(batch.schema_ref().fields(), bucket)?;
+                let columns = columns.iter().map(|at| batch.column(*at).clone());
+                buckets(&columns.collect::<Vec<_>>(), batch.num_rows(), bucket)
+            }
+            None => vec![0; batch.num_rows()],
+        };
         let alone = options.lookback_days == 0;
         let mut last = None;
         let mut marks = Vec::with_capacity(batch.num_rows());
@@ -429,7 +443,8 @@ impl<'a> ProcessedBatch<'a> {
             (at.offset, at.row, at.number) = (offsets[i], rows[i], self.count);
             self.count += 1;
             let keyed = key.is_some();
-            marks.push(Mark { at, keyed });
+            let bucket = buckets[i];
+            marks.push(Mark { at, keyed, bucket });
         }
         Ok(marks)
     }

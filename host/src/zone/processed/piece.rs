@@ -1,4 +1,4 @@
-//! Rows in memory with what decides their order: partition, sort columns, then the order of RAW's log.
+//! Rows in memory with what decides their order: partition, bucket, sort columns, then the order of RAW's log.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -32,13 +32,30 @@ pub struct Mark {
     /// Place in RAW's log, partition, number in the batch; the key only if it is [`keyed`](Mark::keyed).
     pub at: Candidate,
     pub keyed: bool,
+    /// 0 where rows are not divided.
+    pub bucket: u32,
+}
+
+/// Which files a row comes into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share {
+    /// [`Period::code`](crate::zone::partition::Period::code)
+    pub period: i32,
+    pub bucket: u32,
 }
 
 impl Mark {
-    const BYTES: usize = Candidate::BYTES + 1;
+    const BYTES: usize = Candidate::BYTES + 5;
 
     pub fn key(&self) -> Option<Key> {
         self.keyed.then(|| self.at.key())
+    }
+
+    pub fn share(&self) -> Share {
+        Share {
+            period: self.at.period,
+            bucket: self.bucket,
+        }
     }
 
     fn place(&self) -> (u64, u32, i64, i32) {
@@ -117,9 +134,15 @@ impl Shape {
         let wrong = || bug("rows of another shape than the batch has");
         let (marks, columns) = batch.columns().split_last().ok_or_else(wrong)?;
         let marks = marks.as_fixed_size_binary_opt().ok_or_else(wrong)?;
-        let mark = |bytes: &[u8]| Mark {
-            at: Candidate::get(&bytes[..Candidate::BYTES]),
-            keyed: bytes[Candidate::BYTES] != 0,
+        let mark = |bytes: &[u8]| {
+            let (at, rest) = bytes.split_at(Candidate::BYTES);
+            let mut bucket = [0; 4];
+            bucket.copy_from_slice(&rest[1..]);
+            Mark {
+                at: Candidate::get(at),
+                keyed: rest[0] != 0,
+                bucket: u32::from_le_bytes(bucket),
+            }
         };
         let marks = (0..marks.len()).map(|i| mark(marks.value(i)));
         self.piece(columns.to_vec(), marks.collect())
@@ -131,6 +154,7 @@ impl Shape {
         for mark in marks {
             mark.at.put(&mut bytes);
             bytes.push(u8::from(mark.keyed));
+            bytes.extend(mark.bucket.to_le_bytes());
         }
         let bytes = Buffer::from_vec(bytes);
         let marks = FixedSizeBinaryArray::try_new(Mark::BYTES as i32, bytes, None);
@@ -217,7 +241,7 @@ impl Piece {
         u128::from_be_bytes(head)
     }
 
-    /// The order of two rows of one partition with the same head.
+    /// The order of two rows of one share with the same head.
     pub fn after_head(&self, row: usize, other: &Piece, at: usize) -> Ordering {
         let sorted = match (&self.sort, &other.sort) {
             (Some(a), Some(b)) => a.row(row).cmp(&b.row(at)),

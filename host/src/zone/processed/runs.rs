@@ -11,7 +11,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave;
 
-use super::piece::{Piece, Shape};
+use super::piece::{Piece, Shape, Share};
 use super::{CHUNK_ROWS, arrow_failed};
 use crate::error::Result;
 use crate::zone::spill::{Section, Spill, SpillFile, unwrapped};
@@ -289,7 +289,7 @@ impl InOrder {
                 slot: usize::MAX,
                 at: 0,
                 len: 0,
-                period: 0,
+                share: Share::default(),
                 head: 0,
                 ended: false,
             };
@@ -374,7 +374,7 @@ impl InOrder {
 fn sorted(pieces: &[Piece]) -> Vec<(u32, u32)> {
     struct Entry {
         head: u128,
-        period: i32,
+        share: Share,
         piece: u32,
         row: u32,
     }
@@ -383,13 +383,13 @@ fn sorted(pieces: &[Piece]) -> Vec<(u32, u32)> {
     for (at, piece) in pieces.iter().enumerate() {
         entries.extend((0..piece.len()).map(|row| Entry {
             head: piece.head(row),
-            period: piece.marks[row].at.period,
+            share: piece.marks[row].share(),
             piece: at as u32,
             row: row as u32,
         }));
     }
     entries.sort_unstable_by(|a, b| {
-        let quick = a.period.cmp(&b.period).then(a.head.cmp(&b.head));
+        let quick = a.share.cmp(&b.share).then(a.head.cmp(&b.head));
         quick.then_with(|| {
             let (x, y) = (&pieces[a.piece as usize], &pieces[b.piece as usize]);
             x.after_head(a.row as usize, y, b.row as usize)
@@ -406,7 +406,7 @@ struct Cursor {
     at: usize,
     len: usize,
     /// Of the row `at`.
-    period: i32,
+    share: Share,
     head: u128,
     ended: bool,
 }
@@ -414,7 +414,7 @@ struct Cursor {
 impl Cursor {
     fn look(&mut self, slots: &[Option<Piece>]) {
         if let Some(Some(piece)) = slots.get(self.slot) {
-            self.period = piece.marks[self.at].at.period;
+            self.share = piece.marks[self.at].share();
             self.head = piece.head(self.at);
         }
     }
@@ -508,7 +508,7 @@ impl Merge {
         if x.ended || y.ended {
             return !x.ended;
         }
-        let quick = x.period.cmp(&y.period);
+        let quick = x.share.cmp(&y.share);
         let order = quick.then(x.head.cmp(&y.head)).then_with(|| {
             match (slots.get(x.slot), slots.get(y.slot)) {
                 (Some(Some(p)), Some(Some(q))) => p.after_head(x.at, q, y.at),

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::commit::Role;
-use crate::config::SortBy;
+use crate::config::{Bucket, SortBy};
 use crate::error::{Error, Kind};
 use crate::zone::schema::system_fields;
 use crate::zone::*;
@@ -98,6 +98,7 @@ fn options(lookback_days: u32) -> ProcessedOptions {
         dedup: vec!["id".into()],
         lookback_days,
         sort: Vec::new(),
+        bucket: None,
         parquet: ParquetOptions::default(),
         target_bytes: 128 << 20,
         memory: 64 << 20,
@@ -496,6 +497,67 @@ fn options_that_do_not_fit_name_the_key_and_the_column() {
     };
     assert!(build(&|o| field(o, "when")).contains("sink.partition.field names `when`"));
     assert!(build(&|o| field(o, "_offset")).contains("`_offset` is Int64"));
+}
+
+/// Rows of one id lie in one bucket of their day, sorted there, whatever was laid aside; keys are found over all buckets.
+#[test]
+fn buckets_divide_each_partition_and_nothing_else() {
+    let mut rng = SmallRng::seed_from_u64(3);
+    let mut input = random_rows(&mut rng, 60);
+    input.shuffle(&mut rng);
+    let input: Vec<&In> = input.iter().collect();
+    let mut all = Vec::new();
+    for (memory_bytes, count) in [(64 << 20, None), (64 << 20, Some(3)), (1_000, Some(3))] {
+        let (store, mut live) = (memory(), Vec::new());
+        let options = ProcessedOptions {
+            memory: memory_bytes,
+            bucket: count.map(|count| Bucket {
+                columns: vec!["id".to_owned()],
+                count,
+            }),
+            ..options(2)
+        };
+        let ledgers = run(&store, &options, &input, &mut live).expect("ran");
+        let again: Vec<In> = input
+            .iter()
+            .map(|r| In {
+                offset: r.offset + 100_000,
+                ..(*r).clone()
+            })
+            .collect();
+        let again = run(
+            &store,
+            &options,
+            &again.iter().collect::<Vec<_>>(),
+            &mut live,
+        );
+        let again = again.expect("ran");
+        let mut of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for file in live.iter().filter(|f| f.role == Role::Rows) {
+            let (_, name) = file.path.rsplit_once('/').expect("a directory");
+            let bucket = name.split_once('.').expect("a tail").1;
+            let mut last = String::new();
+            for batch in read_file(&store, &options.name, file).expect("opened") {
+                for id in text(&batch.expect("read"), "id") {
+                    assert!(id >= last, "sorted");
+                    of.entry(id.clone()).or_default().insert(bucket.to_owned());
+                    last = id;
+                }
+            }
+        }
+        assert!(of.values().all(|buckets| buckets.len() == 1), "{of:?}");
+        let names: BTreeSet<&String> = of.values().flatten().collect();
+        match count {
+            None => assert_eq!(names.into_iter().collect::<Vec<_>>(), ["parquet"]),
+            Some(_) => {
+                assert_eq!(names.len(), 3, "{names:?}");
+                assert!(names.iter().all(|n| n.starts_with("bucket_0000")));
+            }
+        }
+        let rows: usize = of.len();
+        all.push((ledgers, again, rows));
+    }
+    assert!(all.iter().all(|other| *other == all[0]), "{all:?}");
 }
 
 #[test]

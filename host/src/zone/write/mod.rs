@@ -32,7 +32,7 @@ use crate::zone::deadletter;
 
 pub use self::columns::{ORIGINALS, host_fields};
 use super::ParquetOptions;
-use super::bucket::{buckets, tail, unfit};
+use super::bucket::{buckets, fitting, tail};
 use super::directories::{Placed, Placing, values_of};
 use super::file::{Birth, Order, Plain, Written, fits};
 use super::format::unknown;
@@ -453,18 +453,10 @@ fn bucket_numbers(
     bucket: &Bucket,
 ) -> Result<Vec<u32>> {
     let mut values = Vec::new();
-    for name in &bucket.columns {
-        let found = fields.iter().zip(columns).find(|(f, _)| f.name() == name);
-        let why = match found {
-            Some((field, _)) => unfit(field.data_type()),
-            None => Some("is not a column of the rows".to_owned()),
+    for at in fitting(fields, bucket)? {
+        let Some(column) = columns.get(at) else {
+            continue;
         };
-        if let Some(why) = why {
-            let message = format!("sink.bucket.columns: `{name}` {why}");
-            return Err(Error::new(Kind::ConfigInvalid, "zone.bucket", message)
-                .hint("name a column of text, numbers, dates or times"));
-        }
-        let Some((_, column)) = found else { continue };
         values.push(match column.constant {
             true => take(&column.values, &UInt32Array::from(vec![0; rows]), None)
                 .map_err(|e| bug("rows cannot be divided").source(e))?,
