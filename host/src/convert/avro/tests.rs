@@ -436,6 +436,40 @@ fn times_that_their_type_cannot_hold_are_refused_alone() {
     }
 }
 
+/// A decoder for each of them takes more than a hundred times as long.
+#[test]
+fn a_batch_of_values_that_do_not_fit_is_read_once() {
+    let ms = logical("long", "timestamp-millis");
+    let names: Vec<String> = (0..300).map(|n| format!("f{n}")).collect();
+    let mut fields: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "\"int\"")).collect();
+    fields.push(("x", &ms));
+    let schema = record(&fields);
+    let of = |n: i64| [vec![2; 300], long(n)].concat();
+    let (good, bad) = (of(0), of(i64::MAX));
+    let took = |values: &[&[u8]]| {
+        let values: Vec<(u32, &[u8])> = (0..).zip(values.iter().copied()).collect();
+        let mut avro = reads(&schema, &schema).expect("the same schema");
+        let began = Instant::now();
+        (avro.decode(&values).expect("decoded"), began.elapsed())
+    };
+    let (_, usual) = took(&vec![&*good; ROWS]);
+    let mut values = vec![&*bad; ROWS];
+    values[1000] = &good;
+    let (decoded, took) = took(&values);
+    assert!(
+        took < 30 * usual,
+        "{took:?}, and {usual:?} for values that fit"
+    );
+    let of_rows: Vec<u32> = decoded.rejects.iter().map(|reject| reject.row).collect();
+    assert_eq!((&*decoded.rows, of_rows.len()), (&[1000][..], ROWS - 1));
+    assert!(
+        decoded
+            .rejects
+            .iter()
+            .all(|reject| reject.code == codes::OUT_OF_RANGE)
+    );
+}
+
 #[test]
 fn an_id_that_no_registry_gives_is_none() {
     let framed =
