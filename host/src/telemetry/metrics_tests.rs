@@ -166,7 +166,11 @@ fn the_dashboard_and_the_alerts_name_what_a_scrape_has() {
     let series = text.lines().filter(|line| !line.starts_with('#'));
     let there: Vec<&str> = series.filter_map(|l| l.split(['{', ' ']).next()).collect();
     let conf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
-    for file in ["prometheus-alerts.yml", "grafana.json"] {
+    for file in [
+        "prometheus-alerts.yml",
+        "prometheus-alerts-test.yml",
+        "grafana.json",
+    ] {
         let said = std::fs::read_to_string(conf.join(file)).expect(file);
         let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let ours = |word: &&str| word.starts_with("weir_") || word.starts_with("process_");
@@ -175,4 +179,39 @@ fn the_dashboard_and_the_alerts_name_what_a_scrape_has() {
         let lacks: Vec<&&str> = named.iter().filter(|name| !there.contains(*name)).collect();
         assert!(lacks.is_empty(), "{file}: {lacks:?}\n{text}");
     }
+}
+
+/// `promtool test rules` makes each rule fire, and shows where it is quiet. Here: that none is left out.
+#[test]
+fn each_alert_has_a_case_that_fires_and_one_that_does_not() {
+    let conf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
+    let read = |file| std::fs::read_to_string(conf.join(file)).expect(file);
+    let (rules, cases) = (
+        read("prometheus-alerts.yml"),
+        read("prometheus-alerts-test.yml"),
+    );
+    let alerts = rules.lines().filter_map(|line| line.split_once("alert: "));
+    let mut count = 0;
+    for (_, alert) in alerts {
+        let lines: Vec<&str> = cases.lines().collect();
+        let at = |line: &str| {
+            line.contains(&format!("alertname: {alert},"))
+                || line.ends_with(&format!("alertname: {alert}"))
+        };
+        let of = lines.iter().enumerate().filter(|(_, line)| at(line));
+        let quiet = |at: usize| {
+            [at, at + 1].iter().any(|n| {
+                lines
+                    .get(*n)
+                    .is_some_and(|line| line.contains("exp_alerts: []"))
+            })
+        };
+        let (quiet, fires): (Vec<usize>, Vec<usize>) = of.map(|(n, _)| n).partition(|n| quiet(*n));
+        assert!(
+            !quiet.is_empty() && !fires.is_empty(),
+            "{alert}: {quiet:?} {fires:?}"
+        );
+        count += 1;
+    }
+    assert_eq!(count, 14);
 }
