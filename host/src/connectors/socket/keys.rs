@@ -69,7 +69,7 @@ fn build(checker: &Checker<'_>, home: &Home) -> Option<config::Source> {
         topics: checker.topics()?,
         host: checker.text("source.host")?,
         port: u16::try_from(checker.number("source.port")?).ok()?,
-        record_max: usize::try_from(checker.size("source.record.max.bytes")?).ok()?,
+        record_max: checker.size("source.record.max.bytes")?,
         spool: typed.or_else(beside)?,
         own_spool: own,
         spool_max: checker.number("source.spool.max.bytes")?,
