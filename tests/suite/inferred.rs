@@ -181,6 +181,18 @@ fn what_the_first_records_did_not_have_is_kept_where_a_column_is_named_for_it() 
         told.contains("`schema.rest`: a column of this name was found"),
         "{told}"
     );
+    // A name of the host's is told before there is any record.
+    for name in ["ingest_date", "Ingest_Hour"] {
+        let host = Rig::new(
+            "source.format = \"jsonl\"\n",
+            &format!("{INFER}schema.rest = \"{name}\"\n"),
+        );
+        let told = host.fails();
+        assert!(
+            told.contains(&format!("`schema.rest`: `{name}` and column")),
+            "{told}"
+        );
+    }
     let csv = Rig::new(
         "source.format = \"csv\"\n",
         &format!("{INFER}schema.rest = \"more\"\n"),

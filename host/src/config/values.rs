@@ -18,7 +18,9 @@ pub(super) fn name(text: &str) -> Parsed<String> {
             .chars()
             .map(|c| if name_char(c) { c } else { '-' })
             .collect();
-        match legal.trim_matches(['-', '.']) {
+        let begins = legal.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let short = begins.get(..NAME_MAX).unwrap_or(begins);
+        match short.trim_end_matches(['-', '.']) {
             "" => refusal,
             legal => refusal.hint(format!("for instance `{legal}`")),
         }
@@ -577,6 +579,23 @@ mod tests {
 
     fn code<T: std::fmt::Debug>(parsed: Parsed<T>) -> &'static str {
         parsed.expect_err("refused").code
+    }
+
+    #[test]
+    fn the_name_that_a_refusal_proposes_is_one() {
+        let long = "x".repeat(NAME_MAX + 1);
+        for (bad, proposed) in [
+            ("_OFFSET", Some("OFFSET")),
+            ("Bücher 1.", Some("B-cher-1")),
+            (long.as_str(), Some(&long[..NAME_MAX])),
+            ("__", None),
+            ("", None),
+        ] {
+            let refusal = name(bad).expect_err(bad);
+            let hint = proposed.map(|name| format!("for instance `{name}`"));
+            assert_eq!(refusal.hint, hint, "{bad}");
+            assert!(proposed.is_none_or(|proposed| name(proposed).is_ok()));
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn problems(
     input: &SchemaRef,
 ) -> Vec<Problem> {
     let mut problems = clashes(config, transforms, input);
+    problems.extend(no_rest(config));
     if problems.is_empty() {
         problems.extend(no_file(config, &columns_after(transforms, input)));
     }
@@ -57,6 +58,23 @@ fn no_file(config: &PipelineConfig, columns: &Schema) -> Option<Problem> {
         Some(hint) => told.hint(hint.to_owned()),
         None => told,
     })
+}
+
+/// `schema.rest` may have no name of the host's, whatever the first records show.
+fn no_rest(config: &PipelineConfig) -> Option<Problem> {
+    const KEY: &str = "schema.rest";
+    let rest = config.inference.as_ref()?.rest.as_deref()?;
+    if is_known(config) {
+        return None;
+    }
+    let found = among(reserved(keeps_value(config)), [(rest, Origin::Record)]);
+    let clash = found.first()?;
+    let message = format!(
+        "`{KEY}`: `{rest}` and column `{}` {} are one name to SQL engines",
+        clash.other, clash.other_by
+    );
+    let told = config.problem(KEY, problem::COLUMN_CLASH, message);
+    Some(told.hint("give the column for the rest another name"))
 }
 
 /// With those of the host.
