@@ -56,12 +56,8 @@ impl Rig {
         self.case.path(SPOOL)
     }
 
-    /// Bytes of whole lines that were received.
     fn received(&self) -> u64 {
-        let all = files(&self.spool(), ".lines");
-        all.iter()
-            .map(|path| fs::metadata(path).unwrap().len())
-            .sum()
+        received(&self.case)
     }
 
     fn lines(&self) -> Vec<String> {
@@ -71,6 +67,13 @@ impl Rig {
     fn says(&self) -> String {
         fs::read_to_string(self.case.path("weir.log")).unwrap()
     }
+}
+
+/// Bytes of whole lines that were received and are not deleted.
+fn received(case: &Case) -> u64 {
+    let all = files(&case.path(SPOOL), ".lines");
+    let bytes = |path: &PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+    all.iter().map(bytes).sum()
 }
 
 /// Every line that is listed, by its position.
@@ -137,7 +140,18 @@ fn lines_that_were_received_survive_kills_and_servers_that_go_away_and_come_once
     until("the last line committed", || {
         (rig.case.settled() == i64::try_from(end).unwrap()).then_some(())
     });
+    // What the server has sent before a stop is not lost, committed or not.
+    server.write_all(numbers(1501..2001).as_bytes()).unwrap();
     second.stop();
+    drop(server);
+    let end = end + numbers(1501..2001).len();
+    assert_eq!(rig.received(), end as u64);
+    let third = rig.case.spawn();
+    until("the rest committed", || {
+        (rig.case.settled() == i64::try_from(end).unwrap()).then_some(())
+    });
+    third.stop();
+    all.extend(expected(1501..2001));
     assert_eq!(rig.lines(), all);
     let says = rig.says();
     assert!(says.contains("has closed the connection"), "{says}");
@@ -220,14 +234,20 @@ fn a_server_that_comes_and_goes_holds_no_commit_back() {
 
 #[test]
 fn what_waits_is_bounded_and_goes_when_it_is_committed() {
-    /// More than one file of the spool, and than may wait.
-    const LINES: usize = 18;
+    /// More than one file of the spool, and in the last one more than may wait.
+    const LINES: usize = 22;
     let line = format!("{}\n", "x".repeat(1 << 20));
     let rig = Rig::new("");
+    let port = rig.port();
     // More comes between two commits than may wait, also on a slow machine.
     rig.declare("1s", "source.spool.max.bytes = \"4MiB\"\n");
-    let running = rig.case.spawn();
+    let first = rig.case.spawn();
     let mut server = rig.connection();
+    let second = rig.case.spawn();
+    until("who receives", || {
+        let says = rig.says();
+        says.contains("another process receives").then_some(())
+    });
     for _ in 0..LINES {
         server.write_all(line.as_bytes()).unwrap();
     }
@@ -235,20 +255,51 @@ fn what_waits_is_bounded_and_goes_when_it_is_committed() {
     until("all committed", || {
         (rig.case.settled() == i64::try_from(total).unwrap()).then_some(())
     });
+    // Also while no server is there.
+    drop((server, rig.server));
     until("committed lines are deleted", || {
-        (rig.received() < total as u64).then_some(())
+        (received(&rig.case) < total as u64).then_some(())
     });
-    running.stop();
-    assert_eq!(rig.lines().len(), LINES);
+    first.stop();
+    // The second one goes on where the first one was, though it has read nothing until now.
+    let rig = Rig {
+        server: TcpListener::bind(("127.0.0.1", port)).unwrap(),
+        case: rig.case,
+    };
+    let mut server = rig.connection();
+    server.write_all(b"z\n").unwrap();
+    until("the last line", || {
+        (rig.case.settled() == i64::try_from(total + 2).unwrap()).then_some(())
+    });
+    second.stop();
+    assert_eq!(rig.lines().len(), LINES + 1);
     assert!(rig.says().contains("nothing more is taken from the server"));
-    let output = rig.case.output(&[
-        "pipeline",
-        "rewind",
-        "lines.toml",
-        "--all=start",
-        "--dry-run",
-    ]);
-    assert!(said(&output).contains("socket/0"), "{output:?}");
+    // What is deleted cannot be read again, and no line begins inside of one.
+    let rewind = |to: &str| {
+        let output = rig.case.output(&["pipeline", "rewind", "lines.toml", to]);
+        assert!(!output.status.success(), "{output:?}");
+        said(&output)
+    };
+    let gone = rewind("socket/0=0");
+    assert!(
+        gone.contains("the source no longer has the records"),
+        "{gone}"
+    );
+    let inside = rewind(&format!("socket/0={}", total - 5));
+    assert!(inside.contains("no line begins at socket/0@"), "{inside}");
+    // Another pipeline does not take its lines.
+    let other = fs::read_to_string(rig.case.config()).unwrap();
+    let spool = format!("source.spool.dir = \"{}\"\n", rig.spool().display());
+    let other = other.replace("name = \"lines\"", "name = \"other\"");
+    fs::write(rig.case.path("other.toml"), format!("{other}{spool}")).unwrap();
+    let output = rig
+        .case
+        .output(&["run", "other.toml", "--progress", "none"]);
+    let text = said(&output);
+    assert!(
+        text.contains("holds the lines of another pipeline, lines/zone"),
+        "{text}"
+    );
 }
 
 #[test]

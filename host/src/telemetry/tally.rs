@@ -131,6 +131,10 @@ impl Sums {
     fn words(&self) -> String {
         let uncommitted: u64 = self.left.values().map(|left| left.uncommitted).sum();
         let mut words = match (uncommitted, self.left_lag()) {
+            // How much waits is not known before it is read, as in a file.
+            (0, None) if self.left.values().any(|left| left.lag.is_none()) => {
+                "what was read is committed".to_owned()
+            }
             (0, None | Some(0)) => "all committed".to_owned(),
             (0, Some(lag)) => {
                 let left = plural(lag, "record");

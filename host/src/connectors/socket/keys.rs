@@ -34,7 +34,7 @@ const KEYS: &[KeyDef] = keys! {
     "source.host": Shape::Text, Required("the name or address of the server that sends lines"), High, Source, SOCKET,
         "Server that sends lines over TCP, each ended by LF or CR LF. Weir connects to it, and again when it goes away.";
     "source.port": int(1, 65_535), Required("the port on which that server listens"), High, Source, SOCKET,
-        "Its port.";
+        "TCP port on which that server listens.";
     "source.spool.dir": Shape::Path, Derived("`_system/<pipeline>/<zone>/socket` below a sink that is a directory"), Medium, Source, SOCKET,
         "Directory of this machine where lines wait until they are committed: a server does not send them twice. One pipeline alone uses it. Must be named where the sink is no directory.";
     "source.spool.max.bytes": bytes(MIB, 1024 * GIB), Is("1GiB"), Medium, Source, SOCKET,
@@ -71,6 +71,7 @@ fn build(checker: &Checker<'_>, home: &Home) -> Option<config::Source> {
         port: u16::try_from(checker.number("source.port")?).ok()?,
         record_max: checker.size("source.record.max.bytes")?,
         spool: typed.or_else(beside)?,
+        owner: log.to_string(),
         own_spool: own,
         spool_max: checker.number("source.spool.max.bytes")?,
         receives: true,

@@ -42,6 +42,8 @@ pub struct SocketConfig {
     /// Bytes of the longest line.
     record_max: usize,
     spool: PathBuf,
+    /// The pipeline's log.
+    owner: String,
     /// A person named the directory.
     own_spool: bool,
     /// Bytes that may wait.
@@ -70,7 +72,7 @@ impl SourceConfig for SocketConfig {
 
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>> {
         if self.receives {
-            spool::make(&self.spool)?;
+            spool::make(&self.spool, &self.owner)?;
         }
         Ok(Box::new(Socket {
             config: self.clone(),
@@ -91,7 +93,7 @@ impl SourceConfig for SocketConfig {
                 let parts = topics.iter().flat_map(|topic| &topic.partitions);
                 let bytes: i64 = parts.map(|part| part.high - part.low).sum();
                 let says = format!(
-                    "{bytes} bytes of lines in {}; {} was not connected to, as that could take lines from it",
+                    "{bytes} bytes of lines in {}, also committed ones that are not deleted yet; {} was not connected to, as that could take lines from it",
                     self.spool.display(),
                     self.server()
                 );
@@ -173,6 +175,19 @@ impl Connector for Socket {
 
     fn start(&self) -> String {
         "earliest".to_owned()
+    }
+
+    fn may_go_on_at(&self, at: &PartitionInfo, next: i64) -> Result<()> {
+        let begins = self.spool.begins_line(next);
+        match begins.map_err(|error| spool::failed("cannot be read", &self.config.spool, error))? {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::ConfigInvalid,
+                "socket.rewind",
+                format!("no line begins at {}@{next}", at.tp),
+            )
+            .hint("name the `_offset` of a row, or the end of a commit as `weir log` shows it")),
+        }
     }
 
     fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>> {

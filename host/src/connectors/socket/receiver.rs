@@ -24,6 +24,10 @@ const TICK: Duration = Duration::from_millis(100);
 const SYNC_BYTES: usize = 4 << 20;
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
+/// What the kernel takes from the server before Weir does: it goes with the process.
+const RECEIVE_BYTES: usize = 256 << 10;
+/// Most bytes that are still taken when it is told to stop.
+const LAST_BYTES: usize = 16 << 20;
 /// A server that says nothing for so long is asked by the kernel whether it is there (TCP keepalive), then so often.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -62,7 +66,7 @@ impl Receiver {
             asked: asked.clone(),
             writer: None,
             pending: Vec::new(),
-            unsynced: 0,
+            searched: 0,
             synced: Duration::ZERO,
             full: false,
         };
@@ -111,8 +115,8 @@ struct Work {
     writer: Option<Writer>,
     /// Received, and not in the spool: at most one line without its end, but for what a disk does not take.
     pending: Vec<u8>,
-    /// Bytes in the spool that may not be on the disk yet.
-    unsynced: usize,
+    /// So many bytes of it have no line end.
+    searched: usize,
     /// When all was on the disk.
     synced: Duration,
     /// More waits than may.
@@ -154,21 +158,28 @@ impl Work {
 
     /// Waits until no other process receives. False: it was told to stop.
     fn take_on(&mut self) -> bool {
+        let mut waited = false;
         while !self.asked.to_stop() {
             match Writer::take_on(&self.spool) {
                 Ok(Some(writer)) => {
                     self.writer = Some(writer);
+                    if waited {
+                        self.spool.takes_over();
+                    }
+                    self.spool.tell(None);
                     return true;
                 }
-                Ok(None) => self.spool.tell(Some(Fault {
-                    kind: Kind::SourceUnavailable,
-                    message: format!(
-                        "another process receives into {}",
-                        self.spool.dir().display()
-                    ),
-                    hint: "stop it; or, if it is of another pipeline, give each a source.spool.dir of its own"
-                        .to_owned(),
-                })),
+                Ok(None) => {
+                    waited = true;
+                    self.spool.tell(Some(Fault {
+                        kind: Kind::SourceUnavailable,
+                        message: format!(
+                            "another process receives into {}",
+                            self.spool.dir().display()
+                        ),
+                        hint: "this one goes on when that one has ended".to_owned(),
+                    }));
+                }
                 Err(error) => self.disk("cannot be taken on", error),
             }
             self.rest(AGAIN_AFTER);
@@ -185,15 +196,25 @@ impl Work {
         }));
     }
 
+    /// Waits, and deletes meanwhile what is committed.
     fn rest(&self, time: Duration) {
         let until = self.clock.elapsed().saturating_add(time);
         while !self.asked.to_stop() && self.clock.elapsed() < until {
             self.clock.sleep(TICK.min(time));
+            if self.writer.is_some()
+                && let Err(error) = self.spool.clean()
+            {
+                tracing::debug!(%error, "committed lines cannot be deleted now");
+            }
         }
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
         self.asked.connecting.store(true, Ordering::SeqCst);
+        // Asked again: whoever asks to stop does not wait for one that connects.
+        if self.asked.to_stop() {
+            return Err(io::Error::other("it was told to stop"));
+        }
         let connected = self.connect_to_any();
         self.asked.connecting.store(false, Ordering::SeqCst);
         let stream = connected?;
@@ -201,7 +222,9 @@ impl Work {
         let alive = TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE_EVERY);
-        SockRef::from(&stream).set_tcp_keepalive(&alive)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&alive)?;
+        socket.set_recv_buffer_size(RECEIVE_BYTES)?;
         Ok(stream)
     }
 
@@ -223,6 +246,7 @@ impl Work {
         let mut chunk = vec![0; CHUNK];
         loop {
             if self.asked.to_stop() || !self.keep() {
+                self.take_last(&mut stream, &mut chunk);
                 return Ended::Stopped;
             }
             match stream.read(&mut chunk) {
@@ -244,6 +268,26 @@ impl Work {
         }
     }
 
+    /// What is here already, where there is room for it.
+    fn take_last(&mut self, stream: &mut TcpStream, chunk: &mut [u8]) {
+        let mut taken = 0;
+        if self.full || stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        while taken < LAST_BYTES
+            && let Ok(read) = stream.read(chunk)
+            && read > 0
+        {
+            let read = chunk.get(..read).unwrap_or_default();
+            self.pending.extend_from_slice(read);
+            taken += read.len();
+            if self.is_too_long(read) {
+                self.cut_long();
+                return;
+            }
+        }
+    }
+
     /// Of what is pending, which ends with `read`.
     fn is_too_long(&self, read: &[u8]) -> bool {
         let max = self.config.record_max;
@@ -256,13 +300,16 @@ impl Work {
                 .any(|line| line.len() > max)
     }
 
-    /// Only the lines before the one that is too long are pending afterwards.
-    fn cut_long(&mut self) {
+    /// Only the lines before the one that is too long are pending afterwards. Returns the bytes of the rest.
+    fn cut_long(&mut self) -> usize {
         let max = self.config.record_max;
         let lines = self.pending.split_inclusive(|byte| *byte == b'\n');
         let good = lines.take_while(|line| line.len() <= max + 1 && line.ends_with(b"\n"));
         let good = good.map(<[u8]>::len).sum();
+        let behind = self.pending.len() - good;
         self.pending.truncate(good);
+        self.searched = 0;
+        behind
     }
 
     /// What came goes into the spool, and onto the disk when it is time. Waits for a disk and for commits. False: it was told to
@@ -289,7 +336,9 @@ impl Work {
 
     /// Said when it becomes so, and when it ends: what is slow is behind the spool, and says more.
     fn is_full(&mut self) -> bool {
-        let (waiting, most) = (self.spool.waiting(), self.config.spool_max);
+        let unsynced = self.writer.as_ref().map_or(0, Writer::unsynced);
+        let waiting = self.spool.waiting() + unsynced as u64;
+        let most = self.config.spool_max;
         let full = waiting > most;
         if full != std::mem::replace(&mut self.full, full) {
             let server = self.config.server();
@@ -307,22 +356,23 @@ impl Work {
 
     fn try_to_keep(&mut self) -> io::Result<()> {
         let now = self.clock.elapsed();
-        let whole = self.pending.iter().rposition(|byte| *byte == b'\n');
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        if let Some(lines) = whole.and_then(|at| self.pending.get(..=at)) {
-            writer.append(lines)?;
-            if self.unsynced == 0 {
+        let new = self.pending.get(self.searched..).unwrap_or_default();
+        let whole = new.iter().rposition(|byte| *byte == b'\n');
+        let whole = whole.map(|at| self.searched + at + 1);
+        if let Some(lines) = whole.and_then(|end| self.pending.get(..end)) {
+            if writer.unsynced() == 0 {
                 self.synced = now;
             }
-            self.unsynced += lines.len();
-            self.pending.drain(..=whole.unwrap_or(0));
+            writer.append(lines)?;
+            self.pending.drain(..whole.unwrap_or(0));
         }
-        let due = self.unsynced >= SYNC_BYTES || now.saturating_sub(self.synced) >= TICK;
-        if self.unsynced > 0 && due {
+        self.searched = self.pending.len();
+        let due = writer.unsynced() >= SYNC_BYTES || now.saturating_sub(self.synced) >= TICK;
+        if due {
             writer.sync()?;
-            self.unsynced = 0;
         }
         self.spool.clean()
     }
@@ -337,15 +387,25 @@ impl Work {
                     self.pending.push(b'\n');
                 }
                 self.flush();
+                // It is a fault only if it stays away.
+                tracing::info!(server, "the server has closed the connection");
                 self.unavailable(format!("{server} has closed the connection"));
                 true
             }
             Ended::Broken(error) => {
                 self.flush();
+                tracing::info!(server, %error, "the connection broke");
                 self.unavailable(format!("the connection to {server} broke: {error}"));
                 true
             }
             Ended::TooLong => {
+                let behind = self.cut_long();
+                self.flush();
+                tracing::warn!(
+                    bytes = behind,
+                    server,
+                    "a line that is too long, and what came behind it, is dropped"
+                );
                 self.spool.tell(Some(Fault {
                     kind: Kind::LimitReached,
                     message: format!(
@@ -355,8 +415,6 @@ impl Work {
                     hint: "raise source.record.max.bytes, or let the server end its lines with LF"
                         .to_owned(),
                 }));
-                self.cut_long();
-                self.flush_whole();
                 false
             }
             Ended::Stopped => {
@@ -371,13 +429,14 @@ impl Work {
                 "a line of which the end was not received is dropped"
             );
             self.pending.clear();
+            self.searched = 0;
         }
         goes_on
     }
 
     /// All whole lines onto the disk, however long that takes.
     fn flush(&mut self) {
-        while self.keep() && self.unsynced > 0 {
+        while self.keep() && self.writer.as_ref().is_some_and(|w| w.unsynced() > 0) {
             self.rest(TICK);
         }
         self.flush_whole();
@@ -387,13 +446,12 @@ impl Work {
     fn flush_whole(&mut self) {
         self.synced = Duration::ZERO;
         if let Err(error) = self.try_to_keep() {
-            tracing::error!(%error, bytes = self.pending.len() + self.unsynced, "lines that were received could not be written and are lost");
+            tracing::error!(%error, bytes = self.pending.len(), "lines that were received could not be written and are lost");
         }
         if let Some(writer) = &mut self.writer
             && let Err(error) = writer.sync()
         {
             tracing::error!(%error, "lines that were received may not be on the disk");
         }
-        self.unsynced = 0;
     }
 }

@@ -15,6 +15,8 @@ use crate::source::{Lost, LostRange, Position, ReadLimits, Source};
 
 /// Bytes that are read at a time; a longer line takes what it needs.
 const CHUNK: usize = 1 << 20;
+/// The pipeline sees what another process has committed within half a second; a slow store may take longer.
+const CATCH_UP: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct SocketSource {
@@ -24,8 +26,8 @@ pub(super) struct SocketSource {
     at: Option<Position>,
     /// Where it was put last: what was given since then is not committed, unless the spool heard so.
     put: i64,
-    /// What is wrong was told.
-    told: bool,
+    /// What is wrong, as it was told.
+    told: Option<String>,
     /// The file that was read last, by its first position.
     open: Option<(i64, File)>,
     paused: bool,
@@ -41,7 +43,7 @@ impl SocketSource {
             clock,
             at: None,
             put: 0,
-            told: false,
+            told: None,
             open: None,
             paused: false,
             builder: BatchBuilder::new(),
@@ -57,13 +59,13 @@ impl SocketSource {
     /// Lines from `at` on, of one file.
     fn batch(&mut self, at: &Position, end: i64) -> Result<Option<Batch>> {
         let Some((from, next)) = self.spool.file_of(at.next) else {
-            return Err(lost(Lost::AgedOut(range(at, end))));
+            return Err(self.lost(Lost::AgedOut(range(at, end))));
         };
         let to = next.map_or(end, |next| next.min(end));
         match self.fill(from, at.next, to) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(lost(Lost::AgedOut(range(at, to))));
+                return Err(self.lost(Lost::AgedOut(range(at, to))));
             }
             Err(error) => return Err(failed("cannot be read", self.spool.dir(), error)),
         }
@@ -84,7 +86,7 @@ impl SocketSource {
             }
         }
         if position == at.next {
-            return Err(lost(Lost::AgedOut(range(at, to))));
+            return Err(self.lost(Lost::AgedOut(range(at, to))));
         }
         let covers = Covers {
             split: at.split.clone(),
@@ -131,25 +133,39 @@ impl SocketSource {
         if let Some(there) = self.spool.above(i64::MIN, Duration::ZERO)
             && let Some(gone) = Lost::of(position, there.first, there.end)
         {
-            return Err(lost(gone));
+            return Err(self.lost(gone));
         }
+        self.spool.begins(position);
         self.put = position.next;
         self.at = Some(position.clone());
         Ok(())
+    }
+
+    /// Just after another process received, this one's positions may be older than what that one has committed and deleted: they are
+    /// asked for again.
+    fn lost(&self, gone: Lost) -> Error {
+        match self.spool.took_over_within(CATCH_UP) {
+            true => Error::new(
+                Kind::SourceUnavailable,
+                "socket.read",
+                "another process received before; what it has committed is looked up",
+            ),
+            false => lost(gone),
+        }
     }
 
     /// What is wrong, once, and when all that was given is committed: an error makes the task drop the rest and read it again, and a server
     /// that comes and goes more often than a commit falls due would let nothing be committed.
     fn fault(&mut self, next: i64) -> Option<Error> {
         let Some(fault) = self.spool.fault() else {
-            self.told = false;
+            self.told = None;
             return None;
         };
         let settled = next == self.put || self.spool.committed() >= Some(next);
-        if self.told || !settled {
+        if !settled || self.told.as_ref() == Some(&fault.message) {
             return None;
         }
-        self.told = true;
+        self.told = Some(fault.message.clone());
         Some(fault.error())
     }
 }
@@ -164,7 +180,7 @@ fn range(at: &Position, to: i64) -> Vec<LostRange> {
 }
 
 fn lost(lost: Lost) -> Error {
-    Error::new(Kind::SourceLost, "socket.read", lost.to_string())
+    Error::new(Kind::SourceLost, "socket.read", "lines that should be read are not in source.spool.dir")
         .hint("lines are deleted when they are committed, and a server sends them once: put source.spool.dir back, or give the pipeline another name")
         .source(lost)
 }
@@ -178,7 +194,7 @@ impl Source for SocketSource {
         let standing = self.spool.above(at.next, wait);
         if let Some(there) = standing {
             if let Some(gone) = Lost::of(&at, there.first, there.end) {
-                return Err(lost(gone));
+                return Err(self.lost(gone));
             }
             if there.end > at.next {
                 return self.batch(&at, there.end);

@@ -26,7 +26,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 const ENDING: &str = ".lines";
 const ID: &str = "id";
 const ID_LIMIT: Limit = Limit {
-    bytes: 64,
+    bytes: 1024,
     of: "the id of a spool",
 };
 
@@ -62,6 +62,8 @@ struct State {
     /// Behind what the log has, as far as this process was told.
     committed: Option<i64>,
     fault: Option<Fault>,
+    /// Another process received before this one, until then.
+    taken_over: Option<Duration>,
 }
 
 /// What a reader meets.
@@ -71,8 +73,8 @@ pub(super) struct Standing {
     pub end: i64,
 }
 
-/// Makes the directory, and its id where it has none.
-pub(super) fn make(dir: &Path) -> Result<()> {
+/// Makes the directory, and its id where it has none. `owner`: the pipeline's log; another one's lines would be taken from it.
+pub(super) fn make(dir: &Path, owner: &str) -> Result<()> {
     let made = || -> io::Result<()> {
         durable_dir(dir)?;
         let path = dir.join(ID);
@@ -84,7 +86,7 @@ pub(super) fn make(dir: &Path) -> Result<()> {
             shared: true,
             mode: 0o666,
         };
-        let id = ulid::Ulid::generate().to_string();
+        let id = format!("{} {owner}\n", ulid::Ulid::generate());
         let beside = write_beside(&path, id.as_bytes(), how)?;
         // Of two processes one names it.
         let named = match fs::hard_link(&beside, &path) {
@@ -95,13 +97,30 @@ pub(super) fn make(dir: &Path) -> Result<()> {
         named?;
         File::open(dir)?.sync_all()
     };
-    made().map_err(|error| failed("cannot be made", dir, error))
+    made().map_err(|error| failed("cannot be made", dir, error))?;
+    match read_id(dir)? {
+        Some((_, of)) if of != owner => {
+            let message = format!("source.spool.dir holds the lines of another pipeline, {of}");
+            Err(Error::new(Kind::ConfigInvalid, "socket.spool", message)
+                .with("directory", dir.display())
+                .hint("give each pipeline a directory of its own"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `None`: it is not there.
 pub(super) fn id(dir: &Path) -> Result<Option<String>> {
+    Ok(read_id(dir)?.map(|(id, _)| id))
+}
+
+/// With its owner.
+fn read_id(dir: &Path) -> Result<Option<(String, String)>> {
     match read_text(&dir.join(ID), ID_LIMIT) {
-        Ok(id) => Ok(Some(id.trim().to_owned())),
+        Ok(text) => {
+            let (id, owner) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+            Ok(Some((id.to_owned(), owner.to_owned())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("cannot be read", dir, error)),
     }
@@ -237,6 +256,36 @@ impl Spool {
         self.state().fault.clone()
     }
 
+    /// Reading begins at what the log has.
+    pub(super) fn begins(&self, at: &Position) {
+        self.state().committed = Some(at.next);
+    }
+
+    /// Another process has received until now: this one's positions may be older than what that one has committed.
+    pub(super) fn takes_over(&self) {
+        self.state().taken_over = Some(self.clock.elapsed());
+    }
+
+    pub(super) fn took_over_within(&self, time: Duration) -> bool {
+        let now = self.clock.elapsed();
+        let at = self.state().taken_over;
+        at.is_some_and(|at| now.saturating_sub(at) < time)
+    }
+
+    /// Whether a line begins there.
+    pub(super) fn begins_line(&self, at: i64) -> io::Result<bool> {
+        let (files, end) = listed(&self.dir)?;
+        let above = files.partition_point(|from| *from <= at);
+        let from = above.checked_sub(1).and_then(|n| files.get(n));
+        let Some(from) = from.filter(|from| **from < at && at < end) else {
+            return Ok(true);
+        };
+        let mut byte = [0];
+        let before = u64::try_from(at - from - 1).unwrap_or(0);
+        self.open(*from)?.read_exact_at(&mut byte, before)?;
+        Ok(byte == *b"\n")
+    }
+
     /// Something is wrong, or (`None`) not any more.
     pub(super) fn tell(&self, fault: Option<Fault>) {
         self.state().fault = fault;
@@ -298,7 +347,9 @@ pub(super) struct Writer {
     from: i64,
     /// Of whole lines in the file.
     bytes: u64,
-    unsynced: bool,
+    /// Written behind what is surely on the disk, and kept: after a sync that failed the system may have dropped it.
+    unsynced: Vec<u8>,
+    failed: bool,
 }
 
 impl Writer {
@@ -335,7 +386,8 @@ impl Writer {
             file,
             from,
             bytes,
-            unsynced: false,
+            unsynced: Vec::new(),
+            failed: false,
         }))
     }
 
@@ -353,17 +405,28 @@ impl Writer {
         }
         self.file.write_all_at(lines, self.bytes)?;
         self.bytes += lines.len() as u64;
-        self.unsynced = true;
+        self.unsynced.extend_from_slice(lines);
         Ok(())
+    }
+
+    /// Bytes that may not be on the disk yet.
+    pub(super) fn unsynced(&self) -> usize {
+        self.unsynced.len()
     }
 
     /// After this the lines may be read.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        if self.unsynced {
-            self.file.sync_data()?;
-            self.unsynced = false;
-            self.spool.moved(self.from + signed(self.bytes));
+        if self.unsynced.is_empty() {
+            return Ok(());
         }
+        if std::mem::replace(&mut self.failed, true) {
+            let from = self.bytes - self.unsynced.len() as u64;
+            self.file.write_all_at(&self.unsynced, from)?;
+        }
+        self.file.sync_data()?;
+        self.failed = false;
+        self.unsynced.clear();
+        self.spool.moved(self.from + signed(self.bytes));
         Ok(())
     }
 }
@@ -406,7 +469,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     fn spool(dir: &Path) -> Arc<Spool> {
-        make(dir).expect("made");
+        make(dir, "p/z").expect("made");
         Arc::new(Spool::new(dir, &SystemClock::shared()))
     }
 
@@ -419,6 +482,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let first = spool(dir.path());
         let id_was = id(dir.path()).expect("id");
+        let other = make(dir.path(), "q/z").expect_err("of another pipeline");
+        assert!(other.message().contains("another pipeline, p/z"), "{other}");
         let mut one = writer(&first);
         one.append(b"a\nbc\n").expect("append");
         // Not synced, and still there after a kill. Half a line never was a line.
@@ -443,6 +508,11 @@ mod tests {
         let bytes = fs::read(dir.path().join(name_of(0))).expect("read");
         assert_eq!(bytes, b"a\nbc\nd\n");
         assert_eq!(id(dir.path()).expect("id"), id_was);
+        let line = |at| again.begins_line(at).expect("read");
+        assert_eq!(
+            [0, 1, 2, 3, 5, 7].map(line),
+            [true, false, true, false, true, true]
+        );
     }
 
     #[test]

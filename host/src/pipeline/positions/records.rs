@@ -258,7 +258,7 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
             Kind::SourceLost,
             OP,
             format!(
-                "the broker no longer has the records from offset {} on, it begins at {}: their rows would be lost",
+                "the source no longer has the records from offset {} on, it begins at {}: their rows would be lost",
                 border.to, at.low
             ),
         )
