@@ -158,7 +158,7 @@ fn listeners_are_counted_give_their_place_back_and_hold_no_end_up() {
         (one.event().0 == "pipelines").then_some(one)
     }));
     // A heartbeat would find it out too, later.
-    assert!(left.elapsed() < HEARTBEAT / 2, "{:?}", left.elapsed());
+    assert!(left.elapsed() < HEARTBEAT * 3 / 4, "{:?}", left.elapsed());
     // The server ends although they would listen on.
     let began = Instant::now();
     drop(rig);

@@ -59,9 +59,18 @@ fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, Strin
         .iter()
         .map(|field| text(field, "name").to_owned())
         .collect();
-    let mut all = Definitions::new();
+    let (mut all, mut theirs) = (Definitions::new(), Definitions::new());
     schema::definitions(&old, &mut all);
-    schema::definitions(&new, &mut all);
+    schema::definitions(&new, &mut theirs);
+    for field in &mut added {
+        let place = format!("{}.{}", resolve::name(&old), text(field, "name"));
+        if let Some(of) = field.get_mut("type") {
+            schema::apart(of, &theirs, &place, &mut all);
+        }
+    }
+    for (name, definition) in theirs {
+        all.entry(name).or_insert(definition);
+    }
     let mut merged = old.clone();
     let list = merged.get_mut("fields").and_then(Value::as_array_mut);
     let list = list.ok_or("the schema in force has no fields")?;

@@ -48,7 +48,7 @@ pub mod codes {
     pub const INCOMPATIBLE_SCHEMA: &str = "incompatible_schema";
     /// The bytes are not what its schema says.
     pub const NOT_DECODABLE: &str = "not_decodable";
-    /// A value has no place in the type of its column; a day or a time is outside of the years 0001 to 9999.
+    /// A value has no place in the type of its column.
     pub const OUT_OF_RANGE: &str = "out_of_range";
 }
 

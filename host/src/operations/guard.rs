@@ -101,6 +101,7 @@ impl Guard {
 
     /// What was decided could not be done: it is decided anew.
     pub fn again(&mut self) {
+        self.said_before |= self.said != Said::Nothing;
         self.said = Said::Nothing;
     }
 
@@ -376,6 +377,13 @@ mod tests {
             commit(&mut guard, &rules, 3, (1, 1)),
             Some(Verdict::Pause(_))
         ));
+        // It could not be done again, and now the rules are good: what was said is over.
+        guard.again();
+        assert_eq!(
+            commit(&mut guard, &rules, 1000, (1, 0)),
+            Some(Verdict::Over)
+        );
+        assert_eq!(commit(&mut guard, &rules, 1001, (1, 0)), None);
     }
 
     #[test]

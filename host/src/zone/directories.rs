@@ -475,7 +475,10 @@ fn time_of(column: &Found<'_>, row: usize, unit: &TimeUnit) -> Result<i64, Strin
         }
         DataType::Date32 => {
             let days = values.as_primitive::<Date32Type>().value(at);
-            Ok(i64::from(days) * 86_400_000_000)
+            let outside = || format!("day {days} is outside of the calendar");
+            i64::from(days)
+                .checked_mul(86_400_000_000)
+                .ok_or_else(outside)
         }
         other => Err(format!("it is {other}, and no time")),
     }

@@ -234,6 +234,22 @@ fn a_value_stays_below_its_table() {
 }
 
 #[test]
+fn a_day_far_outside_of_the_calendar_has_no_directory() {
+    let days: ArrayRef = Arc::new(arrow_array::Date32Array::from(vec![1, i32::MAX, i32::MIN]));
+    let found = Found {
+        values: days,
+        at: At::Row,
+        path: Vec::new(),
+    };
+    let of = |row| time_of(&found, row, &TimeUnit::Auto);
+    assert_eq!(of(0), Ok(86_400_000_000));
+    for row in [1, 2] {
+        let why = of(row).unwrap_err();
+        assert!(why.contains("outside of the calendar"), "{why}");
+    }
+}
+
+#[test]
 fn texts_and_numbers_are_read_as_connect_reads_them() {
     let strftime = TimeUnit::Pattern("%d.%m.%Y".to_owned());
     for (text, unit, expected) in [

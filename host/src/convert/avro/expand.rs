@@ -11,6 +11,8 @@ use super::schema::{self, Definitions, MAX_DEPTH, PRIMITIVES, name_of, of, put, 
 
 /// Types of a schema after expansion: each has a decoder with buffers of its own. A union, its null and what only wraps a type are none.
 const TYPES_MAX: u64 = 10_000;
+/// Bytes of its text then: symbols, defaults and attributes are copied with each use. Real ones have some hundred KiB.
+const EXPANDED_MAX: u64 = 64 << 20;
 /// The schema of a record without references, and how many types it has. Refuses what cannot be read, and values without bytes in lists: a few bytes could claim
 /// any number of them.
 pub fn checked(schema: &str) -> Result<(Value, u64), String> {
@@ -21,10 +23,15 @@ pub fn checked(schema: &str) -> Result<(Value, u64), String> {
     }
     let mut all = Definitions::new();
     schema::definitions(&value, &mut all);
-    let (types, _) = Count::new(&all).of(&value, 0)?;
+    let Size { types, bytes, .. } = Count::new(&all).of(&value, 0)?;
     if types > TYPES_MAX {
         return Err(format!(
             "it has {types} types when each name is replaced by its definition, and at most {TYPES_MAX} are read"
+        ));
+    }
+    if bytes > EXPANDED_MAX {
+        return Err(format!(
+            "it has {bytes} bytes when each name is replaced by its definition, and at most {EXPANDED_MAX} are read"
         ));
     }
     let value = expanded(&value, &all)?;
@@ -39,8 +46,32 @@ pub fn checked(schema: &str) -> Result<(Value, u64), String> {
     }
 }
 
-/// Types, and how many are inside each other.
-type Size = (u64, usize);
+#[derive(Clone, Copy)]
+struct Size {
+    types: u64,
+    /// How many are inside each other.
+    deepest: usize,
+    /// Of the text, at least.
+    bytes: u64,
+}
+
+impl Size {
+    fn one(of: &Value) -> Size {
+        Size {
+            types: 1,
+            deepest: 0,
+            bytes: of.to_string().len() as u64,
+        }
+    }
+
+    /// What stands around a type has no decoder of its own.
+    fn around(self) -> Size {
+        Size {
+            types: (self.types - 1).max(1),
+            ..self
+        }
+    }
+}
 
 /// Measures a schema after expansion, without expanding it.
 struct Count<'a> {
@@ -60,42 +91,46 @@ impl<'a> Count<'a> {
     /// `depth`: of what it is in.
     fn of(&mut self, schema: &'a Value, depth: usize) -> Result<Size, String> {
         match schema {
-            Value::String(name) if PRIMITIVES.contains(&name.as_str()) => Ok((1, 0)),
+            Value::String(name) if PRIMITIVES.contains(&name.as_str()) => Ok(Size::one(schema)),
             Value::String(name) => self.named(name, depth),
-            // What stands around other types has no decoder of its own.
             Value::Array(branches) => {
-                let branches = branches.iter().filter(|branch| **branch != "null");
-                let (types, deepest) = self.sum(branches, depth)?;
-                Ok(((types - 1).max(1), deepest))
+                let (nulls, others): (Vec<&Value>, Vec<&Value>) =
+                    branches.iter().partition(|branch| **branch == "null");
+                if nulls.len() > 1 {
+                    return Err("a union has null twice".to_owned());
+                }
+                Ok(self.sum(others.into_iter(), depth)?.around())
             }
             Value::Object(members) => match (name_of(members), members.get("type")) {
                 (Some(name), _) => self.named(name, depth),
                 (None, Some(Value::String(kind))) if PRIMITIVES.contains(&kind.as_str()) => {
-                    Ok((1, 0))
+                    Ok(Size::one(schema))
                 }
                 (None, Some(Value::String(kind))) if kind == "array" || kind == "map" => {
                     let inner = members.get("items").or_else(|| members.get("values"));
                     self.sum(inner.into_iter(), depth)
                 }
-                (None, inner) => {
-                    let (types, deepest) = self.sum(inner.into_iter(), depth)?;
-                    Ok(((types - 1).max(1), deepest))
-                }
+                (None, inner) => Ok(self.sum(inner.into_iter(), depth)?.around()),
             },
-            _ => Ok((1, 0)),
+            _ => Ok(Size::one(schema)),
         }
     }
 
     fn sum(&mut self, of: impl Iterator<Item = &'a Value>, depth: usize) -> Result<Size, String> {
-        let (mut types, mut deepest) = (1u64, 0);
+        let mut all = Size {
+            types: 1,
+            deepest: 0,
+            bytes: 0,
+        };
         for one in of {
-            let (more, below) = self.of(one, depth + 1)?;
-            types = types.saturating_add(more);
-            deepest = deepest.max(below + 1);
+            let size = self.of(one, depth + 1)?;
+            all.types = all.types.saturating_add(size.types);
+            all.bytes = all.bytes.saturating_add(size.bytes);
+            all.deepest = all.deepest.max(size.deepest + 1);
         }
-        match depth + deepest > MAX_DEPTH {
+        match depth + all.deepest > MAX_DEPTH {
             true => Err(format!("more than {MAX_DEPTH} types inside each other")),
-            false => Ok((types, deepest)),
+            false => Ok(all),
         }
     }
 
@@ -113,7 +148,11 @@ impl<'a> Count<'a> {
         self.known.insert(name, None);
         let fields = definition.get("fields").and_then(Value::as_array);
         let fields = fields.into_iter().flatten().filter_map(|f| f.get("type"));
-        let size = self.sum(fields, depth)?;
+        let inner = self.sum(fields, depth)?;
+        let size = Size {
+            bytes: (inner.bytes).saturating_add(Size::one(definition).bytes),
+            ..inner
+        };
         self.known.insert(name, Some(size));
         Ok(size)
     }

@@ -1,6 +1,6 @@
 //! Avro schemas as JSON: full names, and definitions that stand elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -144,6 +144,85 @@ pub fn walk(schema: &Value, seen: &mut dyn FnMut(&Map<String, Value>)) {
             }
         }
         _ => {}
+    }
+}
+
+/// Where `own` defines a type that `of` uses otherwise than `theirs`, all that `of` uses gets names of its own below `place`, and their definitions
+/// come to `own`. The last part of a name stays: more is not compared where values are read.
+pub fn apart(of: &mut Value, theirs: &Definitions, place: &str, own: &mut Definitions) {
+    let mut used = BTreeSet::new();
+    uses(of, theirs, &mut used);
+    let differs = |name: &String| {
+        own.get(name)
+            .is_some_and(|known| theirs.get(name) != Some(known))
+    };
+    if !used.iter().any(differs) {
+        return;
+    }
+    let rename = |name: &str| used.contains(name).then(|| format!("{place}.{name}"));
+    for name in &used {
+        if let Some(definition) = theirs.get(name) {
+            own.insert(format!("{place}.{name}"), renamed(definition, &rename));
+        }
+    }
+    *of = renamed(of, &rename);
+}
+
+/// The names of all types that a type has.
+fn uses(of: &Value, all: &Definitions, used: &mut BTreeSet<String>) {
+    match of {
+        Value::String(name) => {
+            if let Some(definition) = all.get(name)
+                && used.insert(name.clone())
+            {
+                uses(definition, all, used);
+            }
+        }
+        Value::Array(branches) => branches.iter().for_each(|one| uses(one, all, used)),
+        Value::Object(members) => {
+            if let Some(name) = name_of(members) {
+                used.insert(name.to_owned());
+            }
+            for key in ["type", "items", "values"] {
+                members
+                    .get(key)
+                    .into_iter()
+                    .for_each(|one| uses(one, all, used));
+            }
+            let fields = members.get("fields").and_then(Value::as_array);
+            let types = fields.into_iter().flatten().filter_map(|f| f.get("type"));
+            types.for_each(|one| uses(one, all, used));
+        }
+        _ => {}
+    }
+}
+
+/// With other names, in definitions and where they are used.
+fn renamed(of: &Value, rename: &dyn Fn(&str) -> Option<String>) -> Value {
+    match of {
+        Value::String(name) => Value::String(rename(name).unwrap_or_else(|| name.clone())),
+        Value::Array(branches) => branches.iter().map(|one| renamed(one, rename)).collect(),
+        Value::Object(members) => {
+            let mut out = members.clone();
+            if let Some(name) = name_of(members).and_then(rename) {
+                put(&mut out, "name", Value::String(name));
+            }
+            for key in ["type", "items", "values"] {
+                if let Some(inner) = members.get(key) {
+                    put(&mut out, key, renamed(inner, rename));
+                }
+            }
+            if let Some(Value::Array(fields)) = out.get_mut("fields") {
+                for field in fields.iter_mut().filter_map(Value::as_object_mut) {
+                    if let Some(inner) = field.get("type") {
+                        let inner = renamed(inner, rename);
+                        put(field, "type", inner);
+                    }
+                }
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
     }
 }
 

@@ -452,13 +452,16 @@ fn a_batch_of_values_that_do_not_fit_is_read_once() {
         let began = Instant::now();
         (avro.decode(&values).expect("decoded"), began.elapsed())
     };
-    let (_, usual) = took(&vec![&*good; ROWS]);
+    let fit = vec![&*good; ROWS];
+    let (_, usual) = took(&fit);
     let mut values = vec![&*bad; ROWS];
     values[1000] = &good;
-    let (decoded, took) = took(&values);
+    // The least of three: a machine may be busy.
+    let (decoded, first) = took(&values);
+    let least = [first, took(&values).1, took(&values).1].into_iter().min();
     assert!(
-        took < 30 * usual,
-        "{took:?}, and {usual:?} for values that fit"
+        least < Some(30 * usual),
+        "{least:?}, and {usual:?} for values that fit"
     );
     let of_rows: Vec<u32> = decoded.rejects.iter().map(|reject| reject.row).collect();
     assert_eq!((&*decoded.rows, of_rows.len()), (&[1000][..], ROWS - 1));
@@ -780,6 +783,56 @@ fn a_field_that_has_the_name_of_another_one_as_its_alias_is_new() {
     assert_eq!(names, ["b"]);
     assert_eq!(read(&both, &new, &[&[2, 2, b'x']]).unwrap(), ["a=1 b=x"]);
     assert_eq!(read(&both, &old, &[&[2]]).unwrap(), ["a=1 b="]);
+}
+
+/// Of two topics each has a type of one name. The column that is added has the fields of its own.
+#[test]
+fn a_type_that_is_defined_otherwise_elsewhere_is_not_taken_for_it() {
+    let item = |fields: &str| {
+        format!(
+            r#"{{"type":"record","name":"Item","fields":[{{"name":"id","type":"int"}}{fields}]}}"#
+        )
+    };
+    let sku = item(r#",{"name":"sku","type":["null","string"],"default":null}"#);
+    let price = item(r#",{"name":"price","type":"long"}"#);
+    let may = format!(r#"["null",{sku}],"default":null"#);
+    let old = record(&[("id", "\"int\""), ("a", &may)]);
+    let list = format!(r#"{{"type":"array","items":{price}}}"#);
+    let new = record(&[("id", "\"int\""), ("b", &list), ("c", "\"n.Item\"")]);
+    let (both, names) = merged(Form::Avro, &old, &new).unwrap().unwrap();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(
+        read(&both, &new, &[&[2, 2, 4, 6, 0, 8, 10]]).unwrap(),
+        ["id=1 a= b=[{id: 2, price: 3}] c={id: 4, price: 5}"]
+    );
+    assert_eq!(
+        read(&both, &old, &[&[2, 2, 4, 2, 2, b'x']]).unwrap(),
+        ["id=1 a={id: 2, sku: x} b= c="]
+    );
+    // One that is the same stays one type.
+    let same = record(&[("id", "\"int\""), ("a", &may), ("b", "\"n.Item\"")]);
+    let (both, _) = merged(Form::Avro, &old, &same).unwrap().unwrap();
+    assert_eq!(both.matches("\"sku\"").count(), 1, "{both}");
+}
+
+#[test]
+fn nulls_and_words_of_a_schema_do_not_stand_for_much_memory() {
+    let nulls = vec!["\"null\""; 1000].join(",");
+    let schema = record(&[("x", &format!("[{nulls}]"))]);
+    let why = expand::checked(&schema).unwrap_err();
+    assert!(why.contains("null twice"), "{why}");
+    // Each use has all symbols.
+    let symbols: Vec<String> = (0..20_000).map(|n| format!("\"S{n}\"")).collect();
+    let symbols = format!(
+        r#"{{"type":"enum","name":"E","symbols":[{}]}}"#,
+        symbols.join(",")
+    );
+    let names: Vec<String> = (0..2000).map(|n| format!("f{n}")).collect();
+    let mut fields: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "\"n.E\"")).collect();
+    fields[0].1 = &symbols;
+    let why = expand::checked(&record(&fields)).unwrap_err();
+    assert!(why.contains("when each name is replaced"), "{why}");
+    assert!(expand::checked(&record(&fields[..100])).is_ok());
 }
 
 #[test]

@@ -213,8 +213,10 @@ impl LinesFile {
     }
 
     pub fn memory(&self) -> usize {
+        // Files that fill together are counted before they all reach the codec.
+        let soon = self.packs || self.buffer.len() >= BUFFER_BYTES / 2;
         let packing = match self.out {
-            Packed::Zstd(_) if !self.packs => 0,
+            Packed::Zstd(_) if !soon => 0,
             _ => packing_bytes(self.files.compression),
         };
         self.buffer.capacity() + packing + self.out().held()
