@@ -34,7 +34,7 @@ export const needs = (row) => row.state === 'FAILED' || Boolean(row.alarm) || ro
 const columns = [
   { id: 'name', text: 'Pipeline', of: (row) => row.name.toLowerCase() },
   { id: 'state', text: 'State', of: (row) => (needs(row) ? -1 : STATES.indexOf(row.state)) },
-  { id: 'lag', text: 'Lag', kind: 'n', of: (row) => row.live?.lag ?? -1, title: 'Records that wait in the source' },
+  { id: 'lag', text: 'Lag', kind: 'n', of: (row) => row.live?.lag ?? -1, title: 'Records that are not read yet' },
   { id: 'fresh', text: 'Last commit', kind: 'n', of: (row) => freshness(row) ?? -1, title: 'How long ago the newest rows were committed' },
   { id: 'rate', text: 'Records/s', kind: 'n wide', of: (row) => current(row.live?.recent ?? [], now()) ?? -1, title: 'Of the last minute; the line shows ten minutes or less' },
   { id: 'records', text: 'Records read', kind: 'n', of: (row) => row.live?.records.read ?? -1 },

@@ -129,7 +129,7 @@ pub struct Beside {
     pub version: u64,
     /// `data`, `batch` or `gap`.
     pub kind: String,
-    /// Records that wait in the source; null where it cannot say.
+    /// Records that are not read yet; null where the source cannot say.
     pub lag: Option<u64>,
     pub dead_letters: u64,
     /// Transform → code of the first reason → dead letters.
