@@ -274,13 +274,7 @@ impl SourceTap {
     }
 
     fn assign(&mut self, new: Vec<PartitionInfo>) -> Result<()> {
-        let first = |p: &PartitionInfo| Position {
-            split: p.split.clone(),
-            epoch: 0,
-            tp: p.tp.clone(),
-            next: p.low,
-        };
-        let positions: Vec<Position> = new.iter().map(first).collect();
+        let positions: Vec<Position> = new.iter().map(PartitionInfo::first).collect();
         self.source.assign(&positions)?;
         for partition in new {
             let mut topics = self.topics.iter_mut();

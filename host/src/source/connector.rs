@@ -134,6 +134,18 @@ pub struct PartitionInfo {
     pub high: i64,
 }
 
+impl PartitionInfo {
+    /// Where reading begins that begins with the first record.
+    pub fn first(&self) -> Position {
+        Position {
+            split: self.split.clone(),
+            epoch: 0,
+            tp: self.tp.clone(),
+            next: self.low,
+        }
+    }
+}
+
 /// What differs from the topics known so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

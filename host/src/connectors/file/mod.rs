@@ -316,13 +316,7 @@ impl Connector for Files {
     }
 
     fn starts(&self, topic: &TopicInfo) -> Result<Vec<Position>> {
-        let first = |p: &PartitionInfo| Position {
-            split: p.split.clone(),
-            epoch: 0,
-            tp: p.tp.clone(),
-            next: p.low,
-        };
-        Ok(topic.partitions.iter().map(first).collect())
+        Ok(topic.partitions.iter().map(PartitionInfo::first).collect())
     }
 
     fn start(&self) -> String {

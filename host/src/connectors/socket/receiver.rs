@@ -24,8 +24,9 @@ const TICK: Duration = Duration::from_millis(100);
 const SYNC_BYTES: usize = 4 << 20;
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
-/// What the kernel takes from the server before Weir does: it goes with the process.
-const RECEIVE_BYTES: usize = 256 << 10;
+/// Half of what the kernel takes from the server before Weir does (Linux doubles it, for what it needs beside the bytes): all that goes
+/// with the process.
+const RECEIVE_BYTES: usize = 128 << 10;
 /// Most bytes that are still taken when it is told to stop.
 const LAST_BYTES: usize = 16 << 20;
 /// A server that says nothing for so long is asked by the kernel whether it is there (TCP keepalive), then so often.
@@ -453,5 +454,60 @@ impl Work {
         {
             tracing::error!(%error, "lines that were received may not be on the disk");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::connectors::socket::spool;
+
+    /// Told to stop while lines are here that it has not read: they are in the spool, and half a line is not.
+    #[test]
+    fn what_is_here_when_it_is_told_to_stop_is_kept() {
+        let dir = tempfile::tempdir().expect("dir");
+        spool::make(dir.path(), "p/z").expect("made");
+        let clock = SystemClock::shared();
+        let server = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let spool = Arc::new(Spool::new(dir.path(), &clock));
+        let mut work = Work {
+            config: SocketConfig {
+                topics: vec!["t".to_owned()],
+                host: "127.0.0.1".to_owned(),
+                port: server.local_addr().expect("an address").port(),
+                record_max: 1 << 10,
+                spool: dir.path().to_owned(),
+                owner: "p/z".to_owned(),
+                own_spool: true,
+                spool_max: 1 << 30,
+                receives: true,
+            },
+            spool: spool.clone(),
+            clock,
+            asked: Arc::default(),
+            writer: None,
+            pending: Vec::new(),
+            searched: 0,
+            synced: Duration::ZERO,
+            full: false,
+        };
+        assert!(work.take_on());
+        let stream = work.connect().expect("connected");
+        let (mut other, _) = server.accept().expect("accepted");
+        let lines = "a line\n".repeat(10_000);
+        other.write_all(lines.as_bytes()).expect("sent");
+        other.write_all(b"half").expect("sent");
+        // Loopback has given all of it to this side's kernel when the last byte is there.
+        let mut there = vec![0; lines.len() + 4];
+        while stream.peek(&mut there).expect("peeked") < there.len() {}
+        work.asked.stop.store(true, Ordering::SeqCst);
+        let ended = work.receive(stream);
+        assert!(!work.leave(ended));
+        let end = i64::try_from(lines.len()).expect("small");
+        assert_eq!(spool.range().expect("range"), (0, end));
     }
 }

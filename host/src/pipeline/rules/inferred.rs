@@ -388,15 +388,9 @@ fn assign_new(reader: &mut dyn Source, _: &dyn Connector, changes: Vec<Change>) 
             Change::Recreated { .. } | Change::Gone { .. } => {}
         }
     }
-    let at = |p: PartitionInfo| Position {
-        split: p.split,
-        epoch: 0,
-        tp: p.tp,
-        next: p.low,
-    };
     match new.is_empty() {
         true => Ok(()),
-        false => reader.assign(&new.into_iter().map(at).collect::<Vec<_>>()),
+        false => reader.assign(&new.iter().map(PartitionInfo::first).collect::<Vec<_>>()),
     }
 }
 
